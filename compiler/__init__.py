@@ -1,0 +1,1 @@
+"""The machine: it knows graphs, plans and training, and no particular pass."""

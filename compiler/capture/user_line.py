@@ -1,0 +1,48 @@
+"""The user's own line: the innermost frame that is neither torch's nor ours."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+_HERE = Path(__file__).resolve().parents[2]
+_NOT_THEIRS = (
+    str(Path(torch.__file__).parent) + os.sep,
+    *(str(_HERE / name) + os.sep for name in ("compiler", "passes", "schedules", "src", "frostline")),
+    "<",
+)
+
+
+def user_line(error: BaseException) -> str | None:
+    """The innermost line of the user's that an exception passed through, as `model.py:31`."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if _theirs(frame.filename):
+            return _shown(frame.filename, frame.lineno)
+    return None
+
+
+def calling_line(inside: str) -> str | None:
+    """The innermost line of the user's on the current stack, called from a frame of the function named `inside`."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name != inside:
+        if _theirs(frame.f_code.co_filename):
+            return _shown(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None
+
+
+def _theirs(filename: str) -> bool:
+    return not filename.startswith(_NOT_THEIRS) and not os.path.realpath(filename).startswith(_NOT_THEIRS)
+
+
+def _shown(filename: str, line: int | None) -> str:
+    try:
+        near = os.path.relpath(filename)
+    except ValueError:
+        near = filename
+    return f"{Path(filename).name if near.startswith('..') else near}:{line}"

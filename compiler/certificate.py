@@ -1,0 +1,73 @@
+"""The certificate: what was proven of a written file, as text and in the file's own metadata."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What was found for one binary operation, in the file, for the graph's own inputs."""
+
+    operation: str
+    kind: str
+    products: str
+    """"equal": its integers are those of the graph; "close": its input is float, so its output is compared so."""
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was compared between a binary graph and the file that was lowered from it."""
+
+    target: str
+    opset: int
+    sites: int
+    operations: tuple[Proven, ...]
+    samples: int
+    deviation: float
+    """The largest error of a float value between binary operations, relative to the largest value of its tensor."""
+    flips: int
+    """Signs that differ between file and graph on their own, over all sites and samples."""
+    signs: int
+    decisions: int
+    agreeing: int
+    file_bytes: int
+    float_bytes: int
+    runtime: str
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the file is than the same file with float32 weights."""
+        return self.float_bytes / self.file_bytes
+
+    def __str__(self) -> str:
+        exact = sum(proof.products == "equal" for proof in self.operations)
+        close = len(self.operations) - exact
+        compared = sum(proof.outputs for proof in self.operations)
+        lines = [
+            f"certificate: target {self.target}, opset {self.opset}, {self.runtime}, {self.samples} samples",
+            f"  two-valued   {self.sites} sites hold +1 and -1 and nothing else",
+            f"  exact        {exact} binary operations give the graph's integers for the graph's own inputs",
+        ]
+        if close:
+            lines.append(f"  close        {close} operations of float activations and binary weights")
+        lines += [
+            f"               {compared:,} outputs compared",
+            f"  float parts  differ from the graph's by at most {self.deviation:.1e} of their largest value",
+            f"  end to end   {self.flips:,} of {self.signs:,} signs differ; "
+            f"{self.agreeing} of {self.decisions} decisions agree",
+            f"  size         {self.file_bytes:,} bytes; with float32 weights {self.float_bytes:,} ({self.ratio:.1f} x)",
+        ]
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Certificate:
+        """Read what `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
+        data: dict[str, Any] = json.loads(text)
+        return cls(**{**data, "operations": tuple(Proven(**proof) for proof in data["operations"])})

@@ -1,0 +1,37 @@
+"""What an exported file holds: its binary operations, and how many bytes everything takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+from rich.console import Console
+from rich.table import Table
+
+from frostline.compiler.verify import operations
+
+
+def contents(path: str | Path) -> str:
+    """The contents of an exported file as a table of text."""
+    model = onnx.load(path)
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    table = Table("operation", "what", "input", "weights", "bytes", box=None, header_style="")
+    packed = 0
+    for name, node in operations(model):
+        bits = next((numpy_helper.to_array(held[value]) for value in node.input if value in held), None)
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        size = bits.nbytes if bits is not None else 0
+        packed += size
+        weights = f"{bits.shape[0]} x {attributes['inputs'][0]}" if bits is not None else ""
+        kernel = "".join(f" x {k}" for k in attributes.get("kernel_shape", []))
+        source = attributes.get("input", b"").decode()
+        table.add_row(name, node.op_type, source, weights + kernel, f"{size:,}" if size else "")
+    floats = [tensor for tensor in held.values() if tensor.data_type == onnx.TensorProto.FLOAT]
+    size = sum(4 * int(numpy_helper.to_array(tensor).size) for tensor in floats)
+    table.add_row("", "float tensors", "", f"{len(floats)} tensors", f"{size:,}")
+    table.add_row("", "graph, functions, certificate", "", "", f"{Path(path).stat().st_size - size - packed:,}")
+    console = Console(width=120, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

@@ -1,0 +1,100 @@
+"""The driver: it shows the plan to the masks, step by step. The only file with effects in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from frostline.compiler.masks import Mask
+from frostline.compiler.plan import Plan, Turn
+from frostline.errors import UsageError
+
+
+class Driver:
+    """Turns masks as a plan says. The masks are a pure function of the plan and the step.
+
+    Every entry of a turning site has a noise value in [0, 1), and is binary where `noise < fraction`. In every step
+    one of `refresh` interleaved parts of the noise is drawn anew, from a generator keyed by seed, site and step. So
+    every rank of a distributed run has the same masks, and `resume` is exact to the bit.
+    """
+
+    def __init__(self, plan: Plan, masks: Mapping[str, Mask]) -> None:
+        self.plan = plan
+        self._masks = dict(masks)
+        self._noise: dict[str, Tensor] = {}
+        self._step = 0
+        self.resume(0)
+
+    @property
+    def step(self) -> int:
+        """The number of optimizer steps that are done; the masks are those of the next forward."""
+        return self._step
+
+    def advance(self) -> None:
+        """One optimizer step is done: set the masks for the next forward."""
+        self._step += 1
+        for turn in self.plan.turns:
+            if turn.start <= self._step <= turn.stop:
+                self._turn(turn, redraw=self._step == turn.start)
+
+    def resume(self, step: int) -> None:
+        """Set the masks for the forward of any step, as if it had been reached by advancing."""
+        if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+            raise UsageError(f"a step is a whole number from 0 on, not {step!r}")
+        self._step = step
+        self._noise.clear()
+        for turn in self.plan.turns:
+            self._turn(turn, redraw=True)
+
+    @contextmanager
+    def binarized(self) -> Iterator[None]:
+        """Within this context every site is fully binary; afterwards the masks are what they were."""
+        try:
+            for turn in self.plan.turns:
+                self._masks[turn.site.name].mask.fill_(True)
+            yield
+        finally:
+            for turn in self.plan.turns:
+                self._show(turn)
+
+    def _turn(self, turn: Turn, redraw: bool) -> None:
+        name, step = turn.site.name, self._step
+        if turn.start <= step < turn.stop:
+            if redraw:
+                self._noise[name] = self._whole_noise(turn, step)
+            else:
+                part = step % turn.refresh
+                flat = self._noise[name].view(-1)
+                flat[part :: turn.refresh] = self._draw(turn, step, len(flat[part :: turn.refresh])).to(flat.device)
+        else:
+            self._noise.pop(name, None)
+        self._show(turn)
+
+    def _show(self, turn: Turn) -> None:
+        mask = self._masks[turn.site.name].mask
+        noise = self._noise.get(turn.site.name)
+        if noise is None:
+            mask.fill_(self._step >= turn.stop)
+            return
+        if noise.device != mask.device:
+            noise = self._noise[turn.site.name] = noise.to(mask.device)
+        torch.lt(noise, turn.fraction(self._step), out=mask)
+
+    def _whole_noise(self, turn: Turn, step: int) -> Tensor:
+        """The noise of a step: each part as it was last drawn, in one of the `refresh` steps up to this one."""
+        noise = torch.empty(turn.site.shape)
+        flat = noise.view(-1)
+        for part in range(min(turn.refresh, len(flat))):
+            drawn = step - (step - part) % turn.refresh
+            flat[part :: turn.refresh] = self._draw(turn, drawn, len(flat[part :: turn.refresh]))
+        return noise.to(self._masks[turn.site.name].mask.device)
+
+    def _draw(self, turn: Turn, step: int, count: int) -> Tensor:
+        """Uniform noise in [0, 1) on the CPU, the same on every machine."""
+        key = blake2b(f"{self.plan.spec.seed}/{turn.site.name}/{step}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(key, "big") >> 1)
+        return torch.rand(count, generator=generator)

@@ -1,0 +1,166 @@
+"""The graph that everything here works on: torch.fx at the level of torch's API, with typed facts on every node."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+_KEY = "frostline"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a node.
+
+    `shape` and `dtype` are those of its value for the example inputs (None where the value is no tensor), `where` is
+    the user's line that computed it, `path` the module that the line belongs to, and `name` the name that users know
+    it by: a site's, or an operation's.
+    """
+
+    shape: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
+    where: str | None = None
+    path: str = ""
+    name: str | None = None
+
+
+def facts(node: fx.Node) -> Facts:
+    """The facts of a node; empty ones for a node that has none."""
+    known = node.meta.get(_KEY)
+    return known if isinstance(known, Facts) else Facts()
+
+
+def set_facts(node: fx.Node, known: Facts) -> fx.Node:
+    """Attach facts to a node, and return it."""
+    node.meta[_KEY] = known
+    return node
+
+
+@dataclass(frozen=True)
+class Example:
+    """The inputs that a model was captured with."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A model as a graph: a module that runs, whose nodes carry facts.
+
+    `captured` says by which front end, and what was proven of it.
+    """
+
+    module: fx.GraphModule
+    example: Example
+    captured: str
+
+    @property
+    def nodes(self) -> Iterable[fx.Node]:
+        return self.module.graph.nodes
+
+    def copy(self) -> Graph:
+        """Nodes of its own over the same parameters and buffers."""
+        graph = copy.deepcopy(self.module.graph)
+        return replace(self, module=assemble(share(self.module), graph, self.module.training))
+
+    def snapshot(self) -> Graph:
+        """Nodes, parameters and buffers of its own, on the same device."""
+        return replace(self, module=copy.deepcopy(self.module))
+
+    def show(self) -> str:
+        """The graph as stable text, one node a line."""
+        return show(self)
+
+
+class Net(fx.GraphModule):
+    """A GraphModule that keeps every name of the model through `deepcopy`, also those that the graph does not use."""
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Net:
+        memo = {} if memo is None else memo
+        tree = copy.deepcopy(share(self), memo)
+        return assemble(tree, copy.deepcopy(self.graph, memo), self.training)
+
+
+def assemble(tree: nn.Module, graph: fx.Graph, training: bool) -> Net:
+    """A module that runs a graph and holds all that a tree of modules holds, names and their order included."""
+    net = Net(nn.Module(), fx.Graph())
+    for name, child in tree._modules.items():
+        net.add_module(name, child)
+    for name, parameter in tree._parameters.items():
+        net.register_parameter(name, parameter)
+    for name, buffer in tree._buffers.items():
+        net.register_buffer(name, buffer, persistent=name not in tree._non_persistent_buffers_set)
+    net.graph = graph
+    net.training = training
+    return net
+
+
+def share(module: nn.Module) -> nn.Module:
+    """The same tree of modules over the same tensors: flags and children of its own, aliases kept."""
+    return _share(module, {})
+
+
+def _share(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    if id(module) in done:
+        return done[id(module)]
+    if isinstance(module, fx.GraphModule):
+        twin = nn.Module()
+        twin.training = module.training
+    else:
+        twin = module.__class__.__new__(module.__class__)
+        twin.__dict__.update(module.__dict__)
+    done[id(module)] = twin
+    twin._parameters = dict(module._parameters)
+    twin._buffers = dict(module._buffers)
+    twin._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+    children = {name: None if child is None else _share(child, done) for name, child in module._modules.items()}
+    twin._modules = children
+    return twin
+
+
+def show(graph: Graph) -> str:
+    """The graph as stable text, one node a line: value, how it is made, type, the user's line."""
+    rows = [(_left(node), _right(node)) for node in graph.nodes]
+    wide = max((len(left) for left, _ in rows), default=0)
+    lines = [f"{left:<{wide}}  {right}".rstrip() for left, right in rows]
+    return "\n".join([f"graph of {len(rows)} nodes, captured by {graph.captured}", *lines])
+
+
+def _left(node: fx.Node) -> str:
+    shown = ", ".join([*map(_value, node.args), *(f"{key}={_value(value)}" for key, value in node.kwargs.items())])
+    match node.op:
+        case "placeholder":
+            return f"%{node.name} = input"
+        case "get_attr":
+            return f"%{node.name} = {node.target}"
+        case "output":
+            return f"return {shown}"
+        case "call_function":
+            target = getattr(node.target, "__name__", str(node.target))
+            return f"%{node.name} = {target}({shown})"
+    return f"%{node.name} = {'.' if node.op == 'call_method' else ''}{node.target}({shown})"
+
+
+def _right(node: fx.Node) -> str:
+    known = facts(node)
+    dtype = str(known.dtype).removeprefix("torch.")
+    kind = f"{dtype}{list(known.shape)}" if known.shape is not None else "-"
+    return f": {kind:<24} {known.where or ''}"
+
+
+def _value(value: object) -> str:
+    match value:
+        case fx.Node():
+            return f"%{value.name}"
+        case tuple() | list():
+            inner = ", ".join(map(_value, value))
+            return f"({inner})" if isinstance(value, tuple) else f"[{inner}]"
+        case dict():
+            return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
+    return str(value)

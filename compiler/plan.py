@@ -1,0 +1,305 @@
+"""The plan: which site turns binary in which steps. A pure function of the spec, the sites and the budget."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from frostline.compiler.sites import Operand, Site
+from frostline.errors import Offence, PlanError, nearest
+from frostline.schedules import ROLES, Curve, Duration, Override, ScheduleSpec, Surrogate
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How one site turns: in the half-open window of steps `[start, stop)`, along a curve.
+
+    `rule` says which part of the spec decided it.
+    """
+
+    site: Site
+    start: int
+    stop: int
+    curve: Curve
+    refresh: int
+    frozen: Surrogate
+    rule: str
+
+    def fraction(self, step: int) -> float:
+        """The fraction of binary entries in the forward of a step: 0 before the window, 1 from its end on."""
+        if step < self.start:
+            return 0.0
+        if step >= self.stop:
+            return 1.0
+        return self.curve.fraction((step - self.start) / (self.stop - self.start))
+
+
+@dataclass(frozen=True)
+class Window:
+    """The steps `[start, stop)` in which a depth, or another group of sites, turns; `label` names the group."""
+
+    label: str
+    start: int
+    stop: int
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class KeptFloat:
+    """An operand that stays float, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will happen in every step of training. Its text form is a table, to be read before it is paid for."""
+
+    spec: ScheduleSpec
+    total_steps: int
+    steps_per_epoch: int | None
+    windows: tuple[Window, ...]
+    kept_float: tuple[KeptFloat, ...]
+    unmatched: tuple[str, ...]
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Every turn, in the order of the windows."""
+        return tuple(turn for window in self.windows for turn in window.turns)
+
+    def window_at(self, step: int) -> Window | None:
+        """The window that is turning in a step, if one is."""
+        return next((window for window in self.windows if window.start <= step < window.stop), None)
+
+    def __str__(self) -> str:
+        return _table(self)
+
+
+def plan(spec: ScheduleSpec, sites: Sequence[Site], total_steps: int, steps_per_epoch: int | None = None) -> Plan:
+    """Compile a spec for the sites of a model and a budget of optimizer steps.
+
+    `steps_per_epoch` is needed where the spec counts in epochs. Raises PlanError with every offence: patterns that
+    match nothing, windows that do not fit, nothing left to binarize.
+    """
+    for name, number in (("total_steps", total_steps), ("steps_per_epoch", steps_per_epoch)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+            raise PlanError(f"{name} is a positive whole number of optimizer steps, not {number!r}")
+    binary, kept, unmatched, faults = _choose(spec, sites)
+    groups, group_faults = _group(spec, binary)
+    turns, override_faults = _decide(spec, binary)
+    begin, end, budget_faults = _span(spec, total_steps, steps_per_epoch, len(groups))
+    faults += [*group_faults, *override_faults, *budget_faults]
+    if not faults and not binary:
+        faults.append(_nothing(sites, kept))
+    if faults:
+        raise PlanError("the plan cannot be made", faults)
+    windows = []
+    for index, (label, members) in enumerate(groups):
+        start, stop = (begin + _rounded((end - begin) * i, len(groups)) for i in (index, index + 1))
+        windows.append(
+            Window(label, start, stop, tuple(replace(turns[m.name], start=start, stop=stop) for m in members))
+        )
+    return Plan(spec, total_steps, steps_per_epoch, tuple(windows), tuple(kept), tuple(unmatched))
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """The nearest integer to a ratio, halves upwards: the same rule as for durations."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def _choose(spec: ScheduleSpec, sites: Sequence[Site]) -> tuple[list[Site], list[KeptFloat], list[str], list[Offence]]:
+    """The sites that turn, with the operands that do; the operands that stay float; words that matched nothing."""
+    wanted = {"weight": spec.binarize.weights, "activation": spec.binarize.activations}
+    words = spec.binarize.keep_float
+    used: set[str] = set()
+    binary: list[Site] = []
+    kept: list[KeptFloat] = []
+    for site in sites:
+        turning = []
+        for operand in site.operands:
+            matching = [word for word in words if _keeps(word, operand)]
+            used.update(matching)
+            if matching:
+                kept.append(KeptFloat(operand.name, f"keep_float: {', '.join(matching)}"))
+            elif not wanted[site.kind]:
+                kept.append(KeptFloat(operand.name, f"binarize.{site.kind}s is false"))
+            else:
+                turning.append(operand)
+        if turning:
+            first = turning[0]
+            name = site.name if site.kind == "weight" else first.name
+            depth = min(operand.depth for operand in turning)
+            binary.append(replace(site, name=name, depth=depth, operands=tuple(turning)))
+    names = [operand.name for site in sites for operand in site.operands]
+    faults = [
+        _matches_nothing(word, (*names, *ROLES), spec.where("binarize", "keep_float", index))
+        for index, word in enumerate(words)
+        if word not in used and word not in ROLES
+    ]
+    return binary, kept, [word for word in words if word in ROLES and word not in used], faults
+
+
+def _keeps(word: str, operand: Operand) -> bool:
+    return word in operand.roles if word in ROLES else fnmatchcase(operand.name, word)
+
+
+def _matches(pattern: str, site: Site) -> bool:
+    return any(fnmatchcase(name, pattern) for name in (site.name, *(operand.name for operand in site.operands)))
+
+
+def _matches_nothing(pattern: str, names: Iterable[str], where: str | None) -> Offence:
+    known = list(dict.fromkeys(names))
+    near = nearest(pattern, known) or nearest(pattern.strip("*.?"), known)
+    return Offence(f'"{pattern}" matches no site', where, near or "`frostline plan` lists the sites of a model")
+
+
+def _group(spec: ScheduleSpec, binary: list[Site]) -> tuple[list[tuple[str, list[Site]]], list[Offence]]:
+    """The groups of sites that share a window, in the order of the windows."""
+    order = spec.progression.order
+    if order == "global":
+        return [("all", list(binary))] if binary else [], []
+    if isinstance(order, str):
+        grouped = _by_depth(binary)
+        depths = sorted(grouped, reverse=order == "reverse")
+        return [(f"depth {depth}", grouped[depth]) for depth in depths], []
+    groups: list[tuple[str, list[Site]]] = []
+    faults: list[Offence] = []
+    left = list(binary)
+    for index, pattern in enumerate(order):
+        members = [site for site in left if _matches(pattern, site)]
+        left = [site for site in left if site not in members]
+        groups.append((pattern, members))
+        if not members:
+            where = spec.where("progression", "order", index)
+            faults.append(_matches_nothing(pattern, (site.name for site in binary), where))
+    if left:
+        names = ", ".join(site.name for site in left)
+        remedy = 'add their patterns, or a last entry "*"'
+        faults.append(Offence(f"the order leaves out {names}", spec.where("progression", "order"), remedy))
+    return groups, faults
+
+
+def _by_depth(sites: Iterable[Site]) -> dict[int, list[Site]]:
+    grouped: dict[int, list[Site]] = {}
+    for site in sites:
+        grouped.setdefault(site.depth, []).append(site)
+    return grouped
+
+
+def _decide(spec: ScheduleSpec, binary: list[Site]) -> tuple[dict[str, Turn], list[Offence]]:
+    """How each site turns; the window is still open. Of several overrides the most specific wins, then the later."""
+    turns: dict[str, Turn] = {}
+    for site in binary:
+        matching = [override for override in spec.overrides if _matches(override.sites, site)]
+        curve, refresh, gradient, rule = spec.progression.curve, spec.progression.refresh, spec.gradient, ""
+        for override in sorted(matching, key=lambda override: _specificity(override.sites)):
+            curve, refresh = override.curve or curve, override.refresh or refresh
+            gradient, rule = override.gradient or gradient, override.sites
+        turns[site.name] = Turn(site, 0, 0, curve, refresh.rate, gradient.frozen, rule)
+    faults = [
+        _matches_nothing(override.sites, (site.name for site in binary), spec.where("overrides", index, "sites"))
+        for index, override in enumerate(spec.overrides)
+        if not any(_matches(override.sites, site) for site in binary)
+    ]
+    return turns, faults
+
+
+def _specificity(pattern: str) -> tuple[bool, int]:
+    """Plain names before patterns, then the pattern with the most letters."""
+    letters = re.sub(r"\[[^]]*\]|[*?]", "", pattern)
+    return letters == pattern, len(letters)
+
+
+def _span(
+    spec: ScheduleSpec, total_steps: int, steps_per_epoch: int | None, windows: int
+) -> tuple[int, int, list[Offence]]:
+    """The first step of the first window, and the end of the last."""
+    lengths: dict[str, int] = {}
+    faults: list[Offence] = []
+    durations: dict[str, Duration] = {"warmup": spec.progression.warmup, "tail": spec.progression.tail}
+    for name, duration in durations.items():
+        try:
+            lengths[name] = duration.steps(total_steps, steps_per_epoch)
+        except ValueError as error:
+            faults.append(Offence(f"progression.{name}: {error}", spec.where("progression", name)))
+    if faults:
+        return 0, 0, faults
+    room = total_steps - lengths["warmup"] - lengths["tail"]
+    if room < max(windows, 1):
+        what = (
+            f"warm-up ({lengths['warmup']}) and tail ({lengths['tail']}) leave {max(room, 0)} of {total_steps} steps"
+            f" for {windows} windows"
+        )
+        remedy = "give the run more steps, or the windows more of them" if room > 0 else "shorten warm-up or tail"
+        faults.append(Offence(what, spec.where("progression", "warmup"), remedy))
+    return lengths["warmup"], total_steps - lengths["tail"], faults
+
+
+def _nothing(sites: Sequence[Site], kept: Sequence[KeptFloat]) -> Offence:
+    if not sites:
+        what = "the model has no operation whose weight is a parameter: nothing to binarize"
+        return Offence(what, remedy="frostline binarizes linear and conv1d, conv2d, conv3d")
+    reasons = "; ".join(f"{one.name} ({one.why})" for one in kept)
+    return Offence(f"every site stays float: {reasons}", remedy="keep fewer of them float")
+
+
+def _table(plan: Plan) -> str:
+    turns, spec = plan.turns, plan.spec
+    per_epoch = f", {plan.steps_per_epoch} an epoch" if plan.steps_per_epoch else ""
+    lines = [
+        f"plan: {len(turns)} sites turn binary in {len(plan.windows)} windows of {plan.total_steps} steps{per_epoch}",
+        f"      curve {spec.progression.curve}; refresh 1/{spec.progression.refresh.rate} a step; "
+        f"gradient on frozen entries {spec.gradient.frozen}; seed {spec.seed}",
+        "",
+    ]
+    rows = [("window", "steps", "entries", "sites")]
+    for window in plan.windows:
+        entries = sum(_entries(turn.site) for turn in window.turns)
+        rows.append((window.label, f"[{window.start}, {window.stop})", f"{entries:,}", ""))
+        rows += [("", "", f"{_entries(turn.site):,}", _site_row(turn)) for turn in window.turns]
+    lines += _columns(rows)
+    for override in spec.overrides:
+        won = sum(turn.rule == override.sites for turn in turns)
+        lines.append(f'override "{override.sites}": {_changes(override)}; decides {won} sites')
+    if plan.kept_float:
+        lines += ["", "stays float"]
+        lines += ["  " + row for row in _columns([(one.name, one.why) for one in plan.kept_float])]
+    if plan.unmatched:
+        lines += ["", f"no operation has this role: {', '.join(plan.unmatched)}"]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _entries(site: Site) -> int:
+    entries = 1
+    for size in site.shape:
+        entries *= size
+    return entries
+
+
+def _site_row(turn: Turn) -> str:
+    others = [operand.name for operand in turn.site.operands[1:]]
+    shared = f" (also {', '.join(others)})" if turn.site.kind == "activation" and others else ""
+    tied = f" (used by {', '.join(o.operation for o in turn.site.operands)})" if _tied(turn.site) else ""
+    rule = f'   <- "{turn.rule}"' if turn.rule else ""
+    return f"{turn.site.name}{shared}{tied}{rule}"
+
+
+def _tied(site: Site) -> bool:
+    return site.kind == "weight" and len(site.operands) > 1
+
+
+def _changes(override: Override) -> str:
+    parts = [
+        f"curve {override.curve}" if override.curve else "",
+        f"refresh 1/{override.refresh.rate} a step" if override.refresh else "",
+        f"gradient {override.gradient.frozen}" if override.gradient else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

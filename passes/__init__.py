@@ -1,0 +1,11 @@
+"""The rewrites, one a file. `FREEZING` is the list that turns a settled graph into a binary one."""
+
+from frostline.compiler.rewriting import Pass
+from frostline.passes.freeze_masks import FreezeMasks
+from frostline.passes.insert_masks import InsertMasks
+from frostline.passes.pack_weights import PackWeights
+from frostline.passes.split_bias import SplitBias
+
+FREEZING: tuple[Pass, ...] = (FreezeMasks(), SplitBias(), PackWeights())
+
+__all__ = ["FREEZING", "FreezeMasks", "InsertMasks", "PackWeights", "SplitBias"]

@@ -1,0 +1,70 @@
+"""The binary operations as ONNX functions of standard operators.
+
+A node `frostline.BinaryConv` with a function of the same name in the file runs on any ONNX Runtime: it inlines the
+function, and folds the unpacking of the bits when the session is made. Where a custom operator of that name is
+registered, the node stays whole and runs there.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import parser
+
+DOMAIN = "frostline"
+VERSION = 1
+OPSET = 21
+IR_VERSION = 10
+
+_HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
+
+_UNPACK = """
+    places = Constant <value = uint8[8] {1, 2, 4, 8, 16, 32, 64, 128}> ()
+    clear = Constant <value = uint8[1] {0}> ()
+    plus = Constant <value = float {1.0}> ()
+    minus = Constant <value = float {-1.0}> ()
+    first = Constant <value_ints = [0]> ()
+    last = Constant <value_ints = [-1]> ()
+    inputs = Constant <value_ints: ints = @inputs> ()
+    bytes = Unsqueeze (bits, last)
+    set = BitwiseAnd (bytes, places)
+    is_clear = Equal (set, clear)
+    signs = Where (is_clear, minus, plus)
+    heads = Shape <start = 0, end = -1> (bits)
+    padded_shape = Concat <axis = 0> (heads, last)
+    padded = Reshape (signs, padded_shape)
+    rows = Slice (padded, first, inputs, last)
+    outputs = Shape <start = 0, end = 1> (bits)
+"""
+
+_BINARIZE = f"""{_HEADER}
+Binarize <site> (x) => (y) {{
+    zero = Constant <value = float {{0.0}}> ()
+    plus = Constant <value = float {{1.0}}> ()
+    minus = Constant <value = float {{-1.0}}> ()
+    high = GreaterOrEqual (x, zero)
+    y = Where (high, plus, minus)
+}}"""
+
+_LINEAR = f"""{_HEADER}
+BinaryLinear <site, input, inputs> (x, bits) => (y) {{{_UNPACK}
+    weight = Transpose <perm = [1, 0]> (rows)
+    y = MatMul (x, weight)
+}}"""
+
+_CONV = f"""{_HEADER}
+BinaryConv <site, input, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{_UNPACK}
+    flat_shape = Concat <axis = 0> (outputs, last, inputs)
+    flat = Reshape (rows, flat_shape)
+    channels_first = Transpose <perm = [0, 2, 1]> (flat)
+    kernel = Constant <value_ints: ints = @kernel_shape> ()
+    weight_shape = Concat <axis = 0> (outputs, inputs, kernel)
+    weight = Reshape (channels_first, weight_shape)
+    y = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
+              dilations: ints = @dilations, group: int = @group> (x, weight)
+}}"""
+
+
+def functions() -> dict[str, onnx.FunctionProto]:
+    """The functions by the name of their operator."""
+    texts = (_BINARIZE, _LINEAR, _CONV)
+    return {function.name: function for function in map(parser.parse_function, texts)}

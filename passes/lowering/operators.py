@@ -1,0 +1,74 @@
+"""The binary operations as torch operators, so that an exporter carries them through as what they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from frostline.compiler import masks
+from frostline.compiler.bits import unpack
+
+_CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+
+
+@torch.library.custom_op("frostline::binarize", mutates_args=())
+def binarize(x: Tensor, site: str) -> Tensor:
+    """The signs of an activation."""
+    return masks.binarize(x)
+
+
+@torch.library.custom_op("frostline::binary_linear", mutates_args=())
+def binary_linear(x: Tensor, bits: Tensor, inputs: int, input: str, site: str) -> Tensor:
+    """The product of an activation `[..., inputs]` and packed weights."""
+    return torch.nn.functional.linear(x, unpack(bits, inputs))
+
+
+@torch.library.custom_op("frostline::binary_conv", mutates_args=())
+def binary_conv(
+    x: Tensor,
+    bits: Tensor,
+    inputs: int,
+    kernel_shape: list[int],
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    group: int,
+    input: str,
+    site: str,
+) -> Tensor:
+    """The convolution of an activation with packed weights; `pads` as ONNX has them, all begins before all ends."""
+    spatial = len(kernel_shape)
+    before, after = pads[:spatial], pads[spatial:]
+    padded = torch.nn.functional.pad(x, [p for pair in zip(before[::-1], after[::-1], strict=True) for p in pair])
+    return _CONVOLUTIONS[spatial](padded, unpack(bits, inputs), None, strides, 0, dilations, group)
+
+
+@binarize.register_fake
+def _(x: Tensor, site: str) -> Tensor:
+    return torch.empty_like(x)
+
+
+@binary_linear.register_fake
+def _(x: Tensor, bits: Tensor, inputs: int, input: str, site: str) -> Tensor:
+    return x.new_empty((*x.shape[:-1], bits.shape[0]))
+
+
+@binary_conv.register_fake
+def _(
+    x: Tensor,
+    bits: Tensor,
+    inputs: int,
+    kernel_shape: list[int],
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    group: int,
+    input: str,
+    site: str,
+) -> Tensor:
+    spatial = len(kernel_shape)
+    sizes = [
+        (x.shape[2 + i] + pads[i] + pads[spatial + i] - dilations[i] * (kernel_shape[i] - 1) - 1) // strides[i] + 1
+        for i in range(spatial)
+    ]
+    return x.new_empty((x.shape[0], bits.shape[0], *sizes))

@@ -1,0 +1,211 @@
+"""Target `portable`: `frostline.*` nodes with their functions, for any ONNX Runtime from 1.19 on.
+
+Binary operations become operators of our own; everything else goes through `torch.onnx.export`, unoptimised, because
+its optimiser folds float factors into binary weights.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+
+import onnx
+import torch
+from onnx import helper
+from onnxscript import values
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from frostline.compiler.graph import Graph, facts
+from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, packed
+from frostline.compiler.operations import Operation, operation_of
+from frostline.compiler.rewriting import check
+from frostline.errors import LoweringError, Offence
+from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
+from frostline.passes.lowering.functions import DOMAIN, IR_VERSION, OPSET, VERSION, functions
+
+
+def lower_portable(graph: Graph) -> onnx.ModelProto:
+    """A binary graph as an ONNX model. Raises PassError for any other graph, LoweringError where the exporter fails."""
+    check(graph, (binary, integer, packed), "the graph cannot be lowered: it is not {}")
+    lowered = graph.copy()
+    _use_operators(lowered)
+    model = _export(lowered)
+    _finish(model)
+    return model
+
+
+def _use_operators(graph: Graph) -> None:
+    """conv(binarize(x), unpack(bits)) -> frostline.binary_conv(frostline.binarize(x), bits)."""
+    nodes = graph.module.graph
+    for node in list(nodes.nodes):
+        operation = operation_of(node)
+        with nodes.inserting_before(node):
+            if operation is not None and is_unpack(operation.bind(node)["weight"]):
+                new = _call(nodes, node, operation)
+            elif is_binarize(node):
+                new = nodes.call_function(torch.ops.frostline.binarize.default, (node.args[0], str(facts(node).name)))
+            else:
+                continue
+        new.meta = dict(node.meta)
+        node.replace_all_uses_with(new)
+    for node in reversed(list(nodes.nodes)):
+        replaced = is_binarize(node) or is_unpack(node) or operation_of(node) is not None
+        if replaced and not node.users:
+            nodes.erase_node(node)
+    graph.module.recompile()
+
+
+def _call(nodes: fx.Graph, node: fx.Node, operation: Operation) -> fx.Node:
+    arguments = operation.bind(node)
+    source, (bits, inputs) = arguments["input"], arguments["weight"].args
+    kind = "binary" if is_binary(source) or source.target is torch.ops.frostline.binarize.default else "float"
+    name = str(facts(node).name)
+    if not operation.spatial:
+        return nodes.call_function(torch.ops.frostline.binary_linear.default, (source, bits, inputs, kind, name))
+    kernel = list((facts(bits).shape or ())[1:-1])
+    window = (
+        kernel,
+        _each(arguments["stride"], operation),
+        _pads(arguments["padding"], kernel, arguments["dilation"], operation),
+        _each(arguments["dilation"], operation),
+        arguments["groups"],
+    )
+    return nodes.call_function(torch.ops.frostline.binary_conv.default, (source, bits, inputs, *window, kind, name))
+
+
+def _each(value: int | Sequence[int], operation: Operation) -> list[int]:
+    return [value] * operation.spatial if isinstance(value, int) else list(value) * (operation.spatial // len(value))
+
+
+def _pads(
+    padding: str | int | Sequence[int], kernel: list[int], dilation: int | Sequence[int], operation: Operation
+) -> list[int]:
+    if padding == "valid":
+        return [0] * 2 * operation.spatial
+    if padding == "same":
+        totals = [d * (k - 1) for d, k in zip(_each(dilation, operation), kernel, strict=True)]
+        return [total // 2 for total in totals] + [total - total // 2 for total in totals]
+    assert not isinstance(padding, str)
+    return _each(padding, operation) * 2
+
+
+def _export(graph: Graph) -> onnx.ModelProto:
+    module = graph.module.cpu().eval()
+    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().cpu(), (graph.example.args, graph.example.kwargs))
+    args, kwargs = _at_least_two(args, kwargs)
+    table: dict[Any, Any] = {
+        torch.ops.frostline.binarize.default: _translation("Binarize", "x", ("site",)),
+        torch.ops.frostline.binary_linear.default: _translation("BinaryLinear", "x bits", ("inputs", "input", "site")),
+        torch.ops.frostline.binary_conv.default: _translation(
+            "BinaryConv", "x bits",
+            ("inputs", "kernel_shape", "strides", "pads", "dilations", "group", "input", "site"),
+        ),
+    }  # fmt: skip
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module, args, kwargs=kwargs or None, dynamo=True, optimize=False, verbose=False, opset_version=OPSET,
+                dynamic_shapes=_dynamic(module, args, kwargs), custom_translation_table=table,
+            )  # fmt: skip
+    except Exception as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise LoweringError("torch.onnx.export cannot express this graph", [Offence(reason.strip())]) from error
+    assert program is not None
+    return program.model_proto
+
+
+def _at_least_two(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A batch of one would become a constant in the file, so it is doubled."""
+    leaves = pytree.tree_leaves((args, kwargs))
+    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() > 0), None)
+    if first is not None and first.shape[0] == 1:
+        args, kwargs = pytree.tree_map_only(
+            Tensor, lambda t: t.repeat(2, *[1] * (t.dim() - 1)) if t.dim() and t.shape[0] == 1 else t, (args, kwargs)
+        )
+    return args, kwargs
+
+
+def _dynamic(module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The first dimension of every input that has the batch's size is dynamic."""
+    leaves = pytree.tree_leaves((args, kwargs))
+    batch = next((leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() > 0), None)
+
+    def shape(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == batch:
+            return {0: torch.export.Dim.DYNAMIC}
+        return None
+
+    placeholders = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
+    by_name = dict(zip(placeholders, args, strict=False)) | kwargs
+    return {name: pytree.tree_map(shape, value) for name, value in by_name.items()}
+
+
+def _translation(name: str, inputs: str, attributes: tuple[str, ...]) -> Any:
+    """How the exporter writes one of our operators: a node of our domain with the same attributes."""
+    schema = onnx.defs.OpSchema
+    kinds = {"site": "STRING", "input": "STRING", "group": "INT"}
+    described = schema(
+        name, DOMAIN, VERSION,
+        inputs=[schema.FormalParameter(each, "B" if each == "bits" else "T") for each in inputs.split()],
+        outputs=[schema.FormalParameter("y", "T")],
+        type_constraints=[("T", ["tensor(float)"], ""), ("B", ["tensor(uint8)"], "")],
+        attributes=[schema.Attribute(each, getattr(schema.AttrType, kinds.get(each, "INTS"))) for each in attributes],
+    )  # fmt: skip
+    operator = values.Op(values.Opset(DOMAIN, VERSION), name, described)
+    count = len(inputs.split())
+
+    def translate(*arguments: Any) -> Any:
+        given = dict(zip(attributes, arguments[count:], strict=True))
+        if "inputs" in given:
+            given["inputs"] = [given["inputs"]]
+        return operator(*arguments[:count], **given)
+
+    return translate
+
+
+def _finish(model: onnx.ModelProto) -> None:
+    """Give our nodes the user's names and the file the functions that they need."""
+    model.ir_version = IR_VERSION
+    model.producer_name = "frostline"
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del part.metadata_props[:]  # the exporter's stack traces, most of the file
+    ours = [node for node in model.graph.node if node.domain == DOMAIN]
+    renamed: dict[str, str] = {}
+    for node in ours:
+        node.name = next(helper.get_attribute_value(a) for a in node.attribute if a.name == "site").decode()
+        renamed[node.output[0]] = node.name
+    outputs = {value.name for value in model.graph.output}
+    for value in [*model.graph.node, *model.graph.value_info]:
+        _rename(value, {old: new for old, new in renamed.items() if old not in outputs})
+    known = functions()
+    model.functions.extend(known[name] for name in sorted({node.op_type for node in ours}))
+    if not any(entry.domain == DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+
+
+def _rename(value: onnx.NodeProto | onnx.ValueInfoProto, renamed: dict[str, str]) -> None:
+    if isinstance(value, onnx.ValueInfoProto):
+        value.name = renamed.get(value.name, value.name)
+        return
+    for names in (value.input, value.output):
+        for index, name in enumerate(names):
+            names[index] = renamed.get(name, name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter talks to the user about itself; none of it is theirs to act on."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,104 @@
+"""The curves: how the binary fraction of a site grows inside its window.
+
+A curve is a value, and its one method is a pure function of the progress `t` through the window, from 0 at the
+window's first step towards 1 at its end. The five here are the shapes that StoMPP (arXiv 2606.27759) compares, and
+`instant`, which is no progression at all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Exponent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+
+
+class _Curve(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Power(_Curve):
+    """p(t) = t ** exponent. The paper's default is the cubic.
+
+    >>> Power(kind="power", exponent=3).fraction(0.5)
+    0.125
+    """
+
+    kind: Literal["power"]
+    exponent: Exponent
+
+    def fraction(self, t: float) -> float:
+        return float(t**self.exponent)
+
+    def __str__(self) -> str:
+        return f"power {self.exponent:g}"
+
+
+class Linear(_Curve):
+    """p(t) = t.
+
+    >>> Linear(kind="linear").fraction(0.25)
+    0.25
+    """
+
+    kind: Literal["linear"]
+
+    def fraction(self, t: float) -> float:
+        return t
+
+    def __str__(self) -> str:
+        return "linear"
+
+
+class Cosine(_Curve):
+    """p(t) = (1 - cos(pi t)) / 2: slow at both ends.
+
+    >>> round(Cosine(kind="cosine").fraction(0.25), 4)
+    0.1464
+    """
+
+    kind: Literal["cosine"]
+
+    def fraction(self, t: float) -> float:
+        return (1 - math.cos(math.pi * t)) / 2
+
+    def __str__(self) -> str:
+        return "cosine"
+
+
+class FlippedPower(_Curve):
+    """p(t) = 1 - (1 - t) ** exponent: fast first, slow at the end.
+
+    >>> FlippedPower(kind="flipped_power", exponent=2).fraction(0.5)
+    0.75
+    """
+
+    kind: Literal["flipped_power"]
+    exponent: Exponent
+
+    def fraction(self, t: float) -> float:
+        return float(1 - (1 - t) ** self.exponent)
+
+    def __str__(self) -> str:
+        return f"flipped power {self.exponent:g}"
+
+
+class Instant(_Curve):
+    """p(t) = 1: binary from the window's first step on, as plain straight-through training is.
+
+    >>> Instant(kind="instant").fraction(0.0)
+    1.0
+    """
+
+    kind: Literal["instant"]
+
+    def fraction(self, t: float) -> float:
+        return 1.0
+
+    def __str__(self) -> str:
+        return "instant"
+
+
+Curve = Annotated[Power | Linear | Cosine | FlippedPower | Instant, Field(discriminator="kind")]

@@ -1,0 +1,221 @@
+"""From a YAML file to a spec, with the line of the file in every error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from frostline.errors import Offence, SpecError, nearest
+from frostline.schedules.spec import ScheduleSpec
+
+_Path = tuple[str | int, ...]
+
+_PAPER = {
+    "version": "version: 1",
+    "binarize": "binarize: {weights: true, activations: true, keep_float: [first, last, downsample]}",
+    "weights": "weights: true",
+    "activations": "activations: true",
+    "keep_float": "keep_float: [first, last, downsample]",
+    "gradient": "gradient: {frozen: none}",
+    "frozen": "frozen: none",
+    "progression": "progression: {order: forward, curve: {kind: power, exponent: 3}, "
+    "refresh: {rate: 100}, warmup: 5%, tail: 10%}",
+    "order": "order: forward",
+    "curve": "curve: {kind: power, exponent: 3}",
+    "kind": "kind: power",
+    "exponent": "exponent: 3",
+    "refresh": "refresh: {rate: 100}",
+    "rate": "rate: 100",
+    "warmup": "warmup: 5%",
+    "tail": "tail: 10%",
+    "sites": 'sites: "layer4.*"',
+    "seed": "seed: 0",
+}
+
+
+def load_spec(path: str | Path) -> ScheduleSpec:
+    """Read and validate a schedule spec file.
+
+    Raises SpecError, with every fault and its line, when the file cannot be read or is not a valid spec.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"cannot read the spec {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(f"the spec {path} is not a text file in UTF-8") from error
+    return read_spec(text, source=str(path))
+
+
+def read_spec(text: str, source: str = "<spec>") -> ScheduleSpec:
+    """Validate a spec given as YAML text; `source` names it in errors. Raises SpecError."""
+    data, lines = _parse(text, source)
+    return _validate(data, source, lines)
+
+
+def spec_from_data(data: object, source: str = "<spec>") -> ScheduleSpec:
+    """Validate a spec given as plain data, as `ScheduleSpec.as_data` returns it. Raises SpecError."""
+    return _validate(data, source, {})
+
+
+def edit_spec(spec: ScheduleSpec, edits: Mapping[str, Any]) -> ScheduleSpec:
+    """A new spec with some fields replaced, each named by its dotted path. Raises SpecError.
+
+    >>> spec = read_spec('''
+    ... version: 1
+    ... binarize: {weights: true, activations: true, keep_float: [first, last]}
+    ... gradient: {frozen: none}
+    ... progression:
+    ...   {order: forward, curve: {kind: linear}, refresh: {rate: 100}, warmup: 5%, tail: 10%}
+    ... seed: 0
+    ... ''')
+    >>> edit_spec(spec, {"progression.order": "reverse"}).progression.order
+    'reverse'
+    """
+    data = spec.as_data()
+    for dotted, value in edits.items():
+        *parents, last = dotted.split(".")
+        part: Any = data
+        for parent in parents:
+            part = part.get(parent) if isinstance(part, dict) else None
+        if not isinstance(part, dict):
+            raise SpecError(f'"{dotted}" is not a field of a spec')
+        part[last] = value
+    return _validate(data, "<edited spec>", {})
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without aliases: a spec is read as it stands, and cannot blow up."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(None, None, "aliases are not part of a spec", event.start_mark)
+        return super().compose_node(parent, index)
+
+
+def _parse(text: str, source: str) -> tuple[Any, dict[_Path, str]]:
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            raise SpecError(f"the spec {source} is empty", [Offence("no fields", remedy=_PAPER["version"])])
+        lines: dict[_Path, str] = {}
+        faults = list(_walk(root, (), source, lines))
+        if faults:
+            raise SpecError(f"{source} is not a valid spec", faults)
+        return loader.construct_document(root), lines
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise SpecError(f"{source} is not YAML", [Offence(error.problem or "syntax error", where)]) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        raise SpecError(f"{source} is not YAML", [Offence(reason, source)]) from error
+    finally:
+        loader.dispose()
+
+
+def _walk(node: yaml.Node, path: _Path, source: str, lines: dict[_Path, str]) -> Iterator[Offence]:
+    lines.setdefault(path, f"{source}:{node.start_mark.line + 1}")
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            where = f"{source}:{key.start_mark.line + 1}"
+            name = (*path, key.value if isinstance(key, yaml.ScalarNode) else "?")
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                yield Offence("a key is one plain word", where)
+            elif name in lines:
+                yield Offence(f'"{_dotted(name)}" stands here twice', where, "keep one of them")
+            lines[name] = where
+            yield from _walk(value, name, source, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _walk(item, (*path, index), source, lines)
+
+
+def _validate(data: object, source: str, lines: dict[_Path, str]) -> ScheduleSpec:
+    if not isinstance(data, dict):
+        raise SpecError(f"{source} is not a valid spec", [Offence("a spec is a mapping", lines.get(()))])
+    try:
+        spec = ScheduleSpec.model_validate(data)
+    except ValidationError as error:
+        faults = [_offence(detail, data, lines) for detail in error.errors(include_url=False)]
+        raise SpecError(f"{source} is not a valid spec", sorted(faults, key=_line)) from None
+    spec._lines.update(lines)
+    return spec
+
+
+def _offence(detail: ErrorDetails, data: object, lines: dict[_Path, str]) -> Offence:
+    path = _own_path(detail["loc"], data, keep_last=detail["type"] == "missing")
+    where = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
+    name = _dotted(path) or "the spec"
+    match detail["type"]:
+        case "missing":
+            example = _PAPER.get(str(path[-1]))
+            return Offence(f'"{name}" is missing', where, f"for example `{example}`" if example else None)
+        case "union_tag_not_found":
+            return Offence(f'"{name}" has no kind', where, "for example `{kind: power, exponent: 3}`")
+        case "union_tag_invalid":
+            known = [kind.strip(" '") for kind in detail.get("ctx", {})["expected_tags"].split(",")]
+            tag = str(detail.get("ctx", {})["tag"])
+            remedy = nearest(tag, known) or f"one of: {', '.join(known)}"
+            return Offence(f'"{name}": there is no kind "{tag}"', where, remedy)
+        case "extra_forbidden":
+            return Offence(f'unknown key "{name}"', where, nearest(str(path[-1]), _keys(path[:-1], data)))
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = detail["input"]
+    shown = f", got {given!r}" if isinstance(given, str | int | float | None) else ""
+    hint = '"none" is a word here: `frozen: none`' if given is None and path[-1:] == ("frozen",) else None
+    return Offence(f'"{name}": {message}{shown}', where, hint)
+
+
+def _line(fault: Offence) -> int:
+    return int(fault.where.rpartition(":")[2]) if fault.where else 0
+
+
+def _own_path(loc: _Path, data: object, keep_last: bool) -> _Path:
+    """pydantic's location without the tags of unions, which stand in no file."""
+    path: list[str | int] = []
+    for position, key in enumerate(loc):
+        inside = key in data if isinstance(data, dict) else isinstance(data, list) and key in range(len(data))
+        if inside:
+            data = data[key]  # type: ignore[index]
+        if inside or (keep_last and position == len(loc) - 1):
+            path.append(key)
+    return tuple(path)
+
+
+def _keys(path: _Path, data: object) -> list[str]:
+    """The keys that the model at a path knows."""
+    model: Any = ScheduleSpec
+    for key in path:
+        data = data[key] if isinstance(data, dict | list) else None  # type: ignore[index]
+        if isinstance(key, int):
+            continue
+        models = [m for m in _models(model.model_fields[key].annotation) if _accepts(m, data)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)
+
+
+def _accepts(model: type[BaseModel], data: object) -> bool:
+    kind = model.model_fields.get("kind")
+    return kind is None or (isinstance(data, dict) and data.get("kind") in get_args(kind.annotation))
+
+
+def _dotted(path: _Path) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")

@@ -1,0 +1,121 @@
+"""Every error that frostline raises: one tree, each with the user's own line and what to do.
+
+```
+FrostlineError
+  UsageError        a command or a call was given something that it cannot use
+  SpecError         the schedule spec is not valid
+  CaptureError      no front end could capture the model faithfully
+  PlanError         the spec and the model, or the budget, do not fit together
+  PassError         the graph is not in the state that a pass needs
+  CheckpointError   a checkpoint is damaged, or belongs to something else
+  FileError         a file cannot be written or read, or is not ours
+  LoweringError     a target cannot express something that the graph contains
+  DriftError        the written file does not compute what the graph computes
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Offence:
+    """One thing that is wrong.
+
+    `where` is a line of the user's own text, such as `schedule.yaml:7` or `model.py:31`.
+    """
+
+    what: str
+    where: str | None = None
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f"\n    -> {self.remedy}" if self.remedy else ""
+        return f"  {place}{self.what}{remedy}"
+
+
+class FrostlineError(Exception):
+    """What went wrong, with every offence at once.
+
+    >>> print(FrostlineError("the spec is not valid", [Offence("unknown key", "a.yaml:3", "remove it")]))
+    the spec is not valid
+      a.yaml:3: unknown key
+        -> remove it
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, headline: str, offences: Iterable[Offence] = ()) -> None:
+        self.headline = headline
+        self.offences = tuple(offences)
+        super().__init__("\n".join([headline, *map(str, self.offences)]))
+
+
+class UsageError(FrostlineError):
+    """A command or a call was given something that it cannot use."""
+
+    exit_code = 2
+
+
+class SpecError(FrostlineError):
+    """The schedule spec is not valid."""
+
+    exit_code = 3
+
+
+class CaptureError(FrostlineError):
+    """No front end could capture the model faithfully."""
+
+    exit_code = 4
+
+
+class PlanError(FrostlineError):
+    """The spec and the model, or the budget, do not fit together."""
+
+    exit_code = 5
+
+
+class PassError(FrostlineError):
+    """The graph is not in the state that a pass requires, or ensures."""
+
+    exit_code = 6
+
+
+class CheckpointError(FrostlineError):
+    """A checkpoint is damaged, or belongs to another model or spec."""
+
+    exit_code = 7
+
+
+class FileError(FrostlineError):
+    """A file cannot be written or read, or is not one of ours."""
+
+    exit_code = 8
+
+
+class LoweringError(FrostlineError):
+    """A target cannot express something that the graph contains."""
+
+    exit_code = 9
+
+
+class DriftError(FrostlineError):
+    """The written file does not compute what the graph computes."""
+
+    exit_code = 10
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The remedy for a word that is not known: the names that come closest, if any does.
+
+    >>> nearest("refesh", ["refresh", "curve"])
+    'did you mean "refresh"?'
+    """
+    close = get_close_matches(word, list(known), n=3, cutoff=0.5)
+    quoted = " or ".join(f'"{name}"' for name in close)
+    return f"did you mean {quoted}?" if close else None

@@ -1,0 +1,29 @@
+"""`export`: lower, write, re-open, prove; and only then is there a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from frostline.compiler.certificate import Certificate
+from frostline.compiler.files import replacing
+from frostline.compiler.graph import Graph
+from frostline.compiler.verify import stamp, verify
+from frostline.passes.lowering import lower
+
+
+def export(
+    binary: Graph, path: str | Path, target: str = "portable", inputs: tuple[Any, ...] | None = None
+) -> Certificate:
+    """Write a binary graph as an ONNX file, prove the file, and return the certificate, which the file also carries.
+
+    `inputs` are positional arguments of the model, batch first, to prove it on: real data at best, the example inputs
+    by default. When anything fails there is no file, and an older one of that name stays as it was.
+
+    Raises LoweringError, FileError, DriftError.
+    """
+    with replacing(path) as part:
+        part.write_bytes(lower(binary, target).SerializeToString(deterministic=True))
+        certificate = verify(part, binary, inputs, target)
+        stamp(part, certificate)
+    return certificate

@@ -1,0 +1,139 @@
+"""`compile`: a float model and a schedule spec in, a program out, which trains to a binary graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from frostline.compiler.capture import capture
+from frostline.compiler.driver import Driver
+from frostline.compiler.graph import Graph
+from frostline.compiler.invariants import mask_nodes, settled
+from frostline.compiler.plan import Plan, plan
+from frostline.compiler.rewriting import check, run
+from frostline.compiler.sites import sites
+from frostline.errors import CheckpointError, Offence
+from frostline.passes import FREEZING, InsertMasks
+from frostline.schedules import ScheduleSpec
+
+
+@dataclass(frozen=True)
+class Program:
+    """A model on its way to binary: the masked graph, the plan, and the driver that executes the plan."""
+
+    graph: Graph
+    plan: Plan
+    driver: Driver
+
+    @property
+    def net(self) -> fx.GraphModule:
+        """The module to train: the model's own parameters, masked."""
+        return self.graph.module
+
+    @property
+    def step(self) -> int:
+        """The number of optimizer steps that are done."""
+        return self.driver.step
+
+    def advance(self) -> None:
+        """One optimizer step of the plan is done."""
+        self.driver.advance()
+
+    @contextmanager
+    def binarized(self) -> Iterator[fx.GraphModule]:
+        """Within this context `net` is the fully binary network, whatever the step. Evaluate it; do not train it."""
+        with self.driver.binarized():
+            yield self.net
+
+    def state_dict(self) -> dict[str, Any]:
+        """The program's own state, small and plain: save it beside `net.state_dict()` and the optimizer's."""
+        return {
+            "spec": self.plan.spec.as_data(),
+            "total_steps": self.plan.total_steps,
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "step": self.step,
+            "windows": {turn.site.name: [turn.start, turn.stop] for turn in self.plan.turns},
+            "shapes": {turn.site.name: list(turn.site.shape) for turn in self.plan.turns},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue at the step of a saved state: from there on the masks are what they would have been.
+
+        Raises CheckpointError, with every difference, when the state is of another model, spec or budget.
+        """
+        differences = list(_differences(self.state_dict(), state))
+        if differences:
+            raise CheckpointError("the checkpoint does not belong to this program", differences)
+        self.driver.resume(state["step"])
+
+    def freeze(self) -> Graph:
+        """The fully binary graph, with tensors of its own.
+
+        Raises PassError, naming every site that is not settled, before the plan is done.
+        """
+        check(self.graph, (settled,), f"the program cannot be frozen at step {self.step}: it is not {{}}")
+        return run(self.graph.snapshot(), FREEZING)
+
+
+def compile(
+    model: nn.Module,
+    spec: ScheduleSpec,
+    example_inputs: tuple[Any, ...],
+    total_steps: int,
+    *,
+    steps_per_epoch: int | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+) -> Program:
+    """Capture a model, find its sites, plan their turning, and insert the masks.
+
+    `example_inputs` are positional arguments of one call, batch first. `total_steps` is the budget in optimizer steps;
+    `steps_per_epoch` is needed where the spec counts in epochs. The program's `net` holds the model's own parameters.
+
+    Raises CaptureError when the model cannot be captured faithfully, PlanError when spec, model and budget do not fit.
+    """
+    graph = capture(model, example_inputs, example_kwargs)
+    planned = plan(spec, sites(graph), total_steps, steps_per_epoch)
+    graph = run(graph, (InsertMasks(planned),))
+    masks = {turn.site.name: mask for turn, mask in _masks(graph, planned)}
+    return Program(graph, planned, Driver(planned, masks))
+
+
+def _masks(graph: Graph, planned: Plan) -> Iterator[tuple[Any, Any]]:
+    inserted = {str(node.target).partition(".")[2]: mask for node, mask in mask_nodes(graph)}
+    for turn in planned.turns:
+        yield turn, inserted[turn.site.name]
+
+
+def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Offence]:
+    missing = sorted(own.keys() - other.keys()) if isinstance(other, Mapping) else ["everything"]
+    if missing:
+        yield Offence(f"it has no {', '.join(missing)}", remedy="pass what state_dict() returned")
+        return
+    for name in sorted(own["shapes"].keys() | other["shapes"].keys()):
+        one, two = own["shapes"].get(name), other["shapes"].get(name)
+        if one is None or two is None:
+            yield Offence(f"{name} turns only in {'the checkpoint' if one is None else 'this program'}")
+        elif one != two:
+            yield Offence(f"{name} has shape {one} here and {two} in the checkpoint")
+        elif own["windows"][name] != other["windows"][name]:
+            (a, b), (c, d) = own["windows"][name], other["windows"][name]
+            yield Offence(f"{name} turns in [{a}, {b}) here and in [{c}, {d}) in the checkpoint")
+    for name in ("total_steps", "steps_per_epoch"):
+        if own[name] != other[name]:
+            yield Offence(f"{name} is {own[name]} here and {other[name]} in the checkpoint")
+    one, two = dict(_flat(own["spec"])), dict(_flat(other["spec"]))
+    for field in sorted(one.keys() | two.keys()):
+        if one.get(field) != two.get(field):
+            yield Offence(f"spec {field} is {one.get(field)} here and {two.get(field)} in the checkpoint")
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value

@@ -1,0 +1,232 @@
+"""The reference loop behind `frostline train` and the examples: plain classification, resumable to the bit.
+
+It uses nothing but the public interface; your own loop needs only `program.advance()` after each optimizer step.
+"""
+
+from __future__ import annotations
+
+import csv
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn import functional
+
+from frostline.compiler.checkpoint import load_checkpoint, save_checkpoint
+from frostline.compiler.files import replacing
+from frostline.errors import CheckpointError, FrostlineError, Offence
+from frostline.program import Program
+
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.csv"
+
+
+class Batches(Protocol):
+    """What can be iterated over again and again for batches of inputs and labels, and knows how many there are."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of a run's history. Accuracies are shares of the test set, masked and fully binary."""
+
+    epoch: int
+    step: int
+    window: str
+    loss: float
+    masked: float
+    binary: float
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after the checkpoint was written."""
+
+
+def fit(
+    program: Program,
+    optimizer: torch.optim.Optimizer,
+    train: Batches,
+    test: Batches,
+    epochs: int,
+    folder: Path,
+    console: Console | None = None,
+) -> list[Epoch]:
+    """Train to the end of the plan, or on from the checkpoint in `folder`, and return the history.
+
+    A checkpoint is written after every epoch, and on Ctrl-C, which raises Interrupted. Raises CheckpointError when the
+    folder's checkpoint is damaged or of another run, FrostlineError when the loss is no longer finite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    console = console or Console()
+    history = _resume(program, optimizer, folder, console)
+    device = next(program.net.parameters()).device
+    with _interrupts() as interrupted, _progress(console) as progress:
+        task = progress.add_task("", total=epochs * len(train), completed=program.step, status="")
+        for epoch in range(program.step // len(train), epochs):
+            loss = torch.zeros(())
+            for batch in _rest(train, program, epoch, folder):
+                loss = _step(program, optimizer, batch, device)
+                progress.update(task, completed=program.step, status=_status(program, history))
+                if interrupted.is_set():
+                    _save(program, optimizer, history, folder)
+                    raise Interrupted
+            if not torch.isfinite(loss):
+                raise _diverged(program, loss)
+            history.append(_measure(program, test, epoch + 1, float(loss), device))
+            _save(program, optimizer, history, folder)
+            if not console.is_terminal:
+                console.print(_row(history[-1]), soft_wrap=True)
+    return history
+
+
+def accuracy(net: nn.Module, batches: Batches, device: torch.device) -> float:
+    """The share of samples whose largest output is their label, in eval mode."""
+    training = net.training
+    net.eval()
+    right = total = 0
+    with torch.no_grad():
+        for x, y in batches:
+            right += int((net(x.to(device)).argmax(-1) == y.to(device)).sum())
+            total += len(y)
+    net.train(training)
+    return right / max(total, 1)
+
+
+def _step(program: Program, optimizer: torch.optim.Optimizer, batch: Any, device: torch.device) -> Tensor:
+    x, y = batch
+    program.net.train()
+    loss = functional.cross_entropy(program.net(x.to(device)), y.to(device))
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    program.advance()
+    return loss.detach()
+
+
+def _rest(train: Batches, program: Program, epoch: int, folder: Path) -> Iterator[Any]:
+    """The batches of an epoch that are still to be done; their order is a function of seed and epoch."""
+    done = program.step - epoch * len(train)
+    torch.manual_seed(_seed(program.plan.spec.seed, epoch))
+    for index, batch in enumerate(train):
+        if index == done and done:
+            torch.set_rng_state(load_checkpoint(folder / CHECKPOINT)["random"])
+        if index >= done:
+            yield batch
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return int.from_bytes(blake2b(f"{seed}/epoch {epoch}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _measure(program: Program, test: Batches, epoch: int, loss: float, device: torch.device) -> Epoch:
+    window = program.plan.window_at(program.step - 1)
+    masked = accuracy(program.net, test, device)
+    with program.binarized() as net:
+        binary = accuracy(net, test, device)
+    return Epoch(epoch, program.step, window.label if window else "", loss, masked, binary)
+
+
+def _save(program: Program, optimizer: torch.optim.Optimizer, history: list[Epoch], folder: Path) -> None:
+    state = {
+        "program": program.state_dict(),
+        "net": program.net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": [asdict(row) for row in history],
+        "random": torch.get_rng_state(),
+    }
+    save_checkpoint(folder / CHECKPOINT, state)
+    with replacing(folder / HISTORY) as part, part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in history)
+
+
+def _resume(program: Program, optimizer: torch.optim.Optimizer, folder: Path, console: Console) -> list[Epoch]:
+    if not (folder / CHECKPOINT).exists():
+        return []
+    state = restore(program, folder)
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+        history = [Epoch(**row) for row in state["history"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CHECKPOINT} is of another optimizer", [Offence(str(error))]) from error
+    total = program.plan.total_steps
+    said = "is trained already" if program.step >= total else "continues"
+    console.print(f"{folder} {said} at step {program.step} of {total}", soft_wrap=True)
+    return history
+
+
+def restore(program: Program, folder: Path) -> dict[str, Any]:
+    """Bring a program to the state of a run's checkpoint, and return all that the checkpoint holds.
+
+    Raises CheckpointError when there is none, or it is damaged, or of another model, spec or budget.
+    """
+    state = load_checkpoint(folder / CHECKPOINT)
+    if not {"program", "net", "optimizer", "history", "random"} <= state.keys():
+        raise CheckpointError(f"{folder / CHECKPOINT} is not the checkpoint of a run")
+    program.load_state_dict(state["program"])
+    try:
+        program.net.load_state_dict(state["net"])
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        raise CheckpointError("the checkpoint is of another model", [Offence(line) for line in lines]) from error
+    return state
+
+
+def _diverged(program: Program, loss: Tensor) -> FrostlineError:
+    window = program.plan.window_at(program.step - 1)
+    turning = f"while {window.label} was turning" if window else "outside of any window"
+    remedy = "lower the learning rate, or clip gradients; the last good checkpoint is kept"
+    return FrostlineError(
+        "training diverged", [Offence(f"loss {float(loss)} at step {program.step}, {turning}", None, remedy)]
+    )
+
+
+def _status(program: Program, history: list[Epoch]) -> str:
+    window = program.plan.window_at(program.step)
+    if window is None:
+        turning = "settled" if program.step >= program.plan.windows[-1].stop else "warm-up"
+    else:
+        turning = f"{window.label} turning {window.turns[0].fraction(program.step):4.0%}"
+    if not history:
+        return f"{turning:<24}"
+    return f"{turning:<24} masked {history[-1].masked:6.1%}  fully binary {history[-1].binary:6.1%}"
+
+
+def _row(row: Epoch) -> str:
+    turning = f"{row.window} turning" if row.window else "no window"
+    return (
+        f"epoch {row.epoch:3d}  step {row.step:5d}  {turning:<20}  loss {row.loss:.3f}  "
+        f"masked {row.masked:6.1%}  fully binary {row.binary:6.1%}"
+    )
+
+
+def _progress(console: Console) -> Progress:
+    columns = (BarColumn(24), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[status]}"))
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Ctrl-C is noticed between two steps, never within one."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
