@@ -33,5 +33,5 @@ def unpack(bits: Tensor, inputs: int) -> Tensor:
     tensor([[ 1., -1.,  1.]])
     """
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
-    signs = (bits.unsqueeze(-1) >> places & 1).flatten(-2)[..., :inputs].movedim(-1, 1)
+    signs = (bits.unsqueeze(-1) >> places & 1).flatten(-2)[..., :inputs].movedim(-1, 1).contiguous()
     return signs.to(torch.float32) * 2 - 1

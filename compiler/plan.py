@@ -261,6 +261,7 @@ def _table(plan: Plan) -> str:
         rows.append((window.label, f"[{window.start}, {window.stop})", f"{entries:,}", ""))
         rows += [("", "", f"{_entries(turn.site):,}", _site_row(turn)) for turn in window.turns]
     lines += _columns(rows)
+    lines += [""] * bool(spec.overrides)
     for override in spec.overrides:
         won = sum(turn.rule == override.sites for turn in turns)
         lines.append(f'override "{override.sites}": {_changes(override)}; decides {won} sites')

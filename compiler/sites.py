@@ -108,6 +108,7 @@ def _uses(graph: Graph) -> Iterator[_Use]:
         if held is None or not held.is_floating_point() or facts(source).shape is None:
             continue
         name = _operation_name(facts(node).path, aliases[id(held)])
+        name = name or operation.name  # the model itself is the operation
         unique = next(n for i in count(1) if (n := name if i == 1 else f"{name}@{i}") not in taken)
         taken.add(unique)
         yield _Use(node, operation, unique, aliases[id(held)][0])

@@ -101,8 +101,8 @@ class _Loader(yaml.SafeLoader):
 
 
 def _parse(text: str, source: str) -> tuple[Any, dict[_Path, str]]:
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         if root is None:
             raise SpecError(f"the spec {source} is empty", [Offence("no fields", remedy=_PAPER["version"])])
@@ -118,8 +118,6 @@ def _parse(text: str, source: str) -> tuple[Any, dict[_Path, str]]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
         raise SpecError(f"{source} is not YAML", [Offence(reason, source)]) from error
-    finally:
-        loader.dispose()
 
 
 def _walk(node: yaml.Node, path: _Path, source: str, lines: dict[_Path, str]) -> Iterator[Offence]:

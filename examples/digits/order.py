@@ -63,8 +63,8 @@ def table(seeds: int, epochs: int, width: int, workers: int) -> str:
     """All networks in all ways, as a Markdown table."""
     cells = list(product(NETWORKS, METHODS, range(seeds)))
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        jobs = [pool.submit(accuracy, *cell, epochs, width) for cell in cells]
-        results = {cell: job.result() for cell, job in zip(cells, jobs, strict=True)}
+        jobs = {cell: pool.submit(accuracy, cell[0], cell[1], cell[2], epochs, width) for cell in cells}
+        results = {cell: job.result() for cell, job in jobs.items()}
     lines = [f"| 16 layers | {' | '.join(METHODS)} |", "|---" * (len(METHODS) + 1) + "|"]
     for network in NETWORKS:
         shown = [", ".join(f"{results[network, method, seed]:.1f}" for seed in range(seeds)) for method in METHODS]

@@ -46,13 +46,13 @@ Binarize <site> (x) => (y) {{
 }}"""
 
 _LINEAR = f"""{_HEADER}
-BinaryLinear <site, input, inputs> (x, bits) => (y) {{{_UNPACK}
+BinaryLinear <site, operand, inputs> (x, bits) => (y) {{{_UNPACK}
     weight = Transpose <perm = [1, 0]> (rows)
     y = MatMul (x, weight)
 }}"""
 
 _CONV = f"""{_HEADER}
-BinaryConv <site, input, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{_UNPACK}
+BinaryConv <site, operand, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{_UNPACK}
     flat_shape = Concat <axis = 0> (outputs, last, inputs)
     flat = Reshape (rows, flat_shape)
     channels_first = Transpose <perm = [0, 2, 1]> (flat)

@@ -18,7 +18,7 @@ def binarize(x: Tensor, site: str) -> Tensor:
 
 
 @torch.library.custom_op("frostline::binary_linear", mutates_args=())
-def binary_linear(x: Tensor, bits: Tensor, inputs: int, input: str, site: str) -> Tensor:
+def binary_linear(x: Tensor, bits: Tensor, inputs: int, operand: str, site: str) -> Tensor:
     """The product of an activation `[..., inputs]` and packed weights."""
     return torch.nn.functional.linear(x, unpack(bits, inputs))
 
@@ -33,7 +33,7 @@ def binary_conv(
     pads: list[int],
     dilations: list[int],
     group: int,
-    input: str,
+    operand: str,
     site: str,
 ) -> Tensor:
     """The convolution of an activation with packed weights; `pads` as ONNX has them, all begins before all ends."""
@@ -49,7 +49,7 @@ def _(x: Tensor, site: str) -> Tensor:
 
 
 @binary_linear.register_fake
-def _(x: Tensor, bits: Tensor, inputs: int, input: str, site: str) -> Tensor:
+def _(x: Tensor, bits: Tensor, inputs: int, operand: str, site: str) -> Tensor:
     return x.new_empty((*x.shape[:-1], bits.shape[0]))
 
 
@@ -63,7 +63,7 @@ def _(
     pads: list[int],
     dilations: list[int],
     group: int,
-    input: str,
+    operand: str,
     site: str,
 ) -> Tensor:
     spatial = len(kernel_shape)

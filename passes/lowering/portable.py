@@ -100,10 +100,12 @@ def _export(graph: Graph) -> onnx.ModelProto:
     args, kwargs = _at_least_two(args, kwargs)
     table: dict[Any, Any] = {
         torch.ops.frostline.binarize.default: _translation("Binarize", "x", ("site",)),
-        torch.ops.frostline.binary_linear.default: _translation("BinaryLinear", "x bits", ("inputs", "input", "site")),
+        torch.ops.frostline.binary_linear.default: _translation(
+            "BinaryLinear", "x bits", ("inputs", "operand", "site")
+        ),
         torch.ops.frostline.binary_conv.default: _translation(
             "BinaryConv", "x bits",
-            ("inputs", "kernel_shape", "strides", "pads", "dilations", "group", "input", "site"),
+            ("inputs", "kernel_shape", "strides", "pads", "dilations", "group", "operand", "site"),
         ),
     }  # fmt: skip
     try:
@@ -148,7 +150,7 @@ def _dynamic(module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, An
 def _translation(name: str, inputs: str, attributes: tuple[str, ...]) -> Any:
     """How the exporter writes one of our operators: a node of our domain with the same attributes."""
     schema = onnx.defs.OpSchema
-    kinds = {"site": "STRING", "input": "STRING", "group": "INT"}
+    kinds = {"site": "STRING", "operand": "STRING", "group": "INT"}
     described = schema(
         name, DOMAIN, VERSION,
         inputs=[schema.FormalParameter(each, "B" if each == "bits" else "T") for each in inputs.split()],

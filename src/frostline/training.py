@@ -79,7 +79,7 @@ def fit(
             for batch in _rest(train, program, epoch, folder):
                 loss = _step(program, optimizer, batch, device)
                 progress.update(task, completed=program.step, status=_status(program, history))
-                if interrupted.is_set():
+                if interrupted.is_set() and program.step % len(train):
                     _save(program, optimizer, history, folder)
                     raise Interrupted
             if not torch.isfinite(loss):
@@ -88,6 +88,8 @@ def fit(
             _save(program, optimizer, history, folder)
             if not console.is_terminal:
                 console.print(_row(history[-1]), soft_wrap=True)
+            if interrupted.is_set():
+                raise Interrupted
     return history
 
 

@@ -56,15 +56,16 @@ class ResNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        inputs = width
-        for stage, count in enumerate(blocks):
-            layers = []
-            for index in range(count):
-                layers.append(block(inputs, width << stage, 2 if stage and not index else 1))
-                inputs = block.expansion * (width << stage)
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
+        widths = [width, *(block.expansion * (width << stage) for stage in range(4))]
+        self.layer1, self.layer2, self.layer3, self.layer4 = (
+            nn.Sequential(
+                block(widths[stage], width << stage, 2 if stage else 1),
+                *(block(widths[stage + 1], width << stage, 1) for _ in range(count - 1)),
+            )
+            for stage, count in enumerate(blocks)
+        )
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(inputs, classes)
+        self.fc = nn.Linear(widths[-1], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn1(self.conv1(x))

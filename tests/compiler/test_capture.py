@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.errors import CaptureError
+from tests.models.small import Attention, Branching, Moody, Spare, Tied, chain
+
+
+def reasons(model: nn.Module, inputs: object, **kwargs: object) -> str:
+    with pytest.raises(CaptureError) as caught:
+        fl.capture(model, inputs, **kwargs)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(chain, (2, 3, 8, 8)), (Attention, (2, 5, 8)), (Tied, (2, 4)), (Spare, (2, 4))]
+)
+def test_the_graph_does_what_the_model_does(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    model = make()
+    graph = fl.capture(model, (torch.randn(shape),))
+    assert graph.captured == "fx, proven in eval and train mode at batch 2 and 3"
+    x = torch.randn(7, *shape[1:])
+    assert torch.equal(graph.module.eval()(x), model.eval()(x))
+
+
+def test_names_and_their_order_are_the_model_s() -> None:
+    for model, shape in ((Tied(), (2, 4)), (Spare(), (2, 4)), (chain(), (2, 3, 8, 8))):
+        net = fl.capture(model, (torch.randn(shape),)).module
+        assert list(net.state_dict()) == list(model.state_dict())
+        assert [name for name, _ in net.named_parameters()] == [name for name, _ in model.named_parameters()]
+        assert list(copy.deepcopy(net).state_dict()) == list(model.state_dict())
+
+
+def test_parameters_are_shared_and_the_model_is_not_touched() -> None:
+    model = chain().eval()
+    before = copy.deepcopy(model.state_dict())
+    graph = fl.capture(model, (torch.randn(2, 3, 8, 8),))
+    assert all(one is other for one, other in zip(graph.module.parameters(), model.parameters(), strict=True))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    graph.module.train()
+    assert not any(module.training for module in model.modules())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_the_random_state_is_not_touched() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+    before = torch.get_rng_state()
+    fl.capture(model, (torch.zeros(2, 4),))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_keywords_and_defaults() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, input: torch.Tensor, scale: float = 2.0, shift: torch.Tensor | None = None) -> torch.Tensor:
+            y = super().forward(input) * scale
+            return y if shift is None else y + shift
+
+    model = Scaled(4, 4)
+    x, shift = torch.randn(2, 4), torch.randn(4)
+    graph = fl.capture(model, (x,), {"shift": shift})
+    assert torch.equal(graph.module(x, shift=shift), model(x, shift=shift))
+
+
+def test_a_branch_on_a_value_is_refused_with_the_user_s_line() -> None:
+    text = reasons(Branching(), (torch.randn(2, 4),))
+    assert text.startswith("Branching cannot be captured\n  tests/models/small.py:")
+    assert "control flow" in text
+
+
+def test_a_flag_that_would_be_baked_in_is_noticed() -> None:
+    assert "in eval mode, batch of 2, output 0 differs" in reasons(Moody(), (torch.randn(2, 4),))
+
+
+def test_an_example_that_does_not_fit() -> None:
+    text = reasons(chain(), (torch.randn(2, 4, 8, 8),))
+    assert text.startswith("the model does not run on its example inputs")
+    assert "to have 3 channels, but got 4 channels" in text
+
+
+def test_a_model_of_another_dtype_than_its_example() -> None:
+    assert "does not run on its example inputs" in reasons(nn.Linear(4, 4).double(), (torch.randn(2, 4),))
+
+
+def test_inputs_of_the_wrong_kind() -> None:
+    assert "write (x,) for a single tensor" in reasons(chain(), torch.randn(2, 3, 8, 8))
+    assert "not a torch.nn.Module" in reasons(len, (torch.randn(2),))  # type: ignore[arg-type]
+    assert "example_kwargs is not a mapping" in reasons(nn.Linear(2, 2), (), example_kwargs=[1])
+
+
+def test_the_meta_device_takes_no_memory_and_proves_nothing() -> None:
+    graph = fl.capture(chain().to("meta"), (torch.randn(2, 3, 8, 8, device="meta"),))
+    assert graph.captured == "fx, not proven: on the meta device there are no values to compare"
+    assert len(fl.sites(graph)) == 12
+
+
+@pytest.mark.gpu
+def test_capture_on_a_gpu() -> None:
+    graph = fl.capture(chain().cuda(), (torch.randn(2, 3, 8, 8, device="cuda"),))
+    assert "proven in eval and train mode" in graph.captured

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import frostline as fl
+from frostline.compiler.masks import Mask
+from frostline.compiler.sites import Operand, Site
+from frostline.errors import UsageError
+from tests.models.small import spec
+
+TOTAL = 60
+
+
+def driver(entries: int = 50, **edits: object) -> tuple[fl.Driver, dict[str, Mask]]:
+    """A driver of two sites, one after the other, and the masks that it turns."""
+    sites = [
+        Site(name, depth, "weight", (entries,), None, (Operand(name, name, name, "weight", depth),))
+        for depth, name in enumerate(("a", "b"))
+    ]
+    edits = {"progression__warmup": 10, "progression__tail": 10, **edits}
+    masks = {site.name: Mask(site.shape, "none") for site in sites}
+    return fl.Driver(fl.plan(spec(**edits), sites, TOTAL), masks), masks
+
+
+def state(masks: dict[str, Mask]) -> list[Tensor]:
+    return [mask.mask.clone() for mask in masks.values()]
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def advanced(steps: int, **edits: object) -> list[Tensor]:
+    driving, masks = driver(**edits)  # type: ignore[arg-type]
+    for _ in range(steps):
+        driving.advance()
+    return state(masks)
+
+
+def test_sites_turn_one_after_the_other_and_settle() -> None:
+    driving, masks = driver()
+    seen = []
+    for _ in range(TOTAL + 1):
+        seen.append([float(mask.mask.float().mean()) for mask in masks.values()])
+        driving.advance()
+    assert all(seen[step] == [0, 0] for step in range(11))
+    assert all(0 < seen[step][0] < 1 and seen[step][1] == 0 for step in range(20, 29))
+    assert all(seen[step][0] == 1 for step in range(30, TOTAL + 1))
+    assert all(seen[step] == [1, 1] for step in range(50, TOTAL + 1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, TOTAL + 5), st.integers(1, 60), st.integers(0, 3))
+def test_resuming_at_a_step_is_the_same_as_advancing_to_it(step: int, rate: int, seed: int) -> None:
+    edits: dict[str, object] = {"progression__refresh": {"rate": rate}, "seed": seed}
+    driving, masks = driver(**edits)  # type: ignore[arg-type]
+    driving.resume(step)
+    assert equal(state(masks), advanced(step, **edits))
+    for _ in range(7):
+        driving.advance()
+    assert equal(state(masks), advanced(step + 7, **edits))
+
+
+def test_masks_are_a_function_of_the_seed() -> None:
+    assert equal(advanced(25), advanced(25))
+    assert not equal(advanced(25), advanced(25, seed=1))
+
+
+def test_global_randomness_plays_no_part() -> None:
+    before = torch.get_rng_state()
+    first = advanced(25)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    assert equal(first, advanced(25))
+
+
+def test_the_frozen_fraction_follows_the_curve() -> None:
+    driving, masks = driver(entries=100_000, progression__curve={"kind": "linear"})
+    for step in range(10, 30):
+        driving.resume(step)
+        assert float(masks["a"].mask.float().mean()) == pytest.approx((step - 10) / 20, abs=0.01)
+
+
+def test_each_step_draws_one_part_of_the_noise_anew() -> None:
+    driving, _ = driver(entries=103, progression__refresh={"rate": 10})
+    driving.resume(12)
+    before = driving._noise["a"].clone()
+    driving.advance()
+    changed = (driving._noise["a"] != before).nonzero().flatten().tolist()
+    assert changed == list(range(3, 103, 10))
+
+
+def test_settled_and_waiting_sites_hold_no_noise() -> None:
+    driving, _ = driver()
+    for step, running in ((5, []), (15, ["a"]), (35, ["b"]), (55, [])):
+        driving.resume(step)
+        assert list(driving._noise) == running
+
+
+def test_binarized_is_fully_binary_and_gives_the_masks_back() -> None:
+    driving, masks = driver()
+    for step in (5, 17, 40, 60):
+        driving.resume(step)
+        before = state(masks)
+        with driving.binarized():
+            assert all(mask.mask.all() for mask in masks.values())
+        assert equal(state(masks), before)
+
+
+def test_masks_change_in_place() -> None:
+    driving, masks = driver()
+    places = [mask.mask.data_ptr() for mask in masks.values()]
+    driving.resume(15)
+    driving.advance()
+    assert [mask.mask.data_ptr() for mask in masks.values()] == places
+
+
+def test_an_instant_curve_is_binary_from_the_first_step() -> None:
+    _, masks = driver(progression__curve={"kind": "instant"}, progression__warmup=0, progression__order="global")
+    assert all(mask.mask.all() for mask in masks.values())
+
+
+@pytest.mark.parametrize("step", [-1, 1.5, True, "3"])
+def test_a_step_that_is_none(step: object) -> None:
+    with pytest.raises(UsageError, match="a step is a whole number"):
+        driver()[0].resume(step)  # type: ignore[arg-type]
+
+
+def test_a_copy_of_the_net_is_not_driven() -> None:
+    driving, masks = driver()
+    twin = copy.deepcopy(masks["a"])
+    driving.resume(60)
+    assert not twin.mask.any()
+
+
+@pytest.mark.gpu
+def test_masks_on_a_gpu_are_those_of_the_cpu() -> None:
+    driving, masks = driver()
+    for mask in masks.values():
+        mask.cuda()
+    driving.resume(10)
+    for _ in range(9):
+        driving.advance()
+    assert equal([mask.cpu() for mask in state(masks)], advanced(19))

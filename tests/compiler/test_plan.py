@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import frostline as fl
+from frostline.compiler.plan import Plan
+from frostline.compiler.sites import Operand, Site
+from frostline.errors import PlanError
+from tests.models.resnet import resnet18, resnet50
+from tests.models.small import Attention, Tied, chain, spec
+
+CHAIN = fl.sites(fl.capture(chain(), (torch.zeros(2, 3, 8, 8),)))
+
+
+def site(name: str, depth: int) -> Site:
+    return Site(name, depth, "weight", (3,), None, (Operand(name, name, name, "weight", depth),))
+
+
+def windows(plan: Plan) -> list[tuple[str, int, int]]:
+    return [(window.label, window.start, window.stop) for window in plan.windows]
+
+
+def refused(*args: object, **kwargs: object) -> str:
+    with pytest.raises(PlanError) as caught:
+        fl.plan(*args, **kwargs)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_forward_reverse_and_global_order() -> None:
+    forward = [("depth 2", 0, 25), ("depth 3", 25, 50), ("depth 4", 50, 75), ("depth 5", 75, 100)]
+    assert windows(fl.plan(spec(), CHAIN, 100)) == forward
+    reverse = windows(fl.plan(spec(progression__order="reverse"), CHAIN, 100))
+    assert [label for label, _, _ in reverse] == ["depth 5", "depth 4", "depth 3", "depth 2"]
+    assert windows(fl.plan(spec(progression__order="global"), CHAIN, 100)) == [("all", 0, 100)]
+
+
+def test_an_explicit_order_has_a_window_for_each_pattern() -> None:
+    plan = fl.plan(spec(progression__order=["*.weight", "6.activation", "*"]), CHAIN, 90)
+    assert windows(plan) == [("*.weight", 0, 30), ("6.activation", 30, 60), ("*", 60, 90)]
+    assert [turn.site.name for turn in plan.windows[1].turns] == ["6.activation"]
+
+
+def test_warm_up_and_tail_bound_the_windows() -> None:
+    plan = fl.plan(spec(progression__warmup="10%", progression__tail="2 epochs"), CHAIN, 100, steps_per_epoch=5)
+    assert windows(plan) == [("depth 2", 10, 30), ("depth 3", 30, 50), ("depth 4", 50, 70), ("depth 5", 70, 90)]
+
+
+@given(st.integers(1, 40), st.integers(0, 500), st.integers(0, 50), st.integers(0, 50))
+def test_windows_follow_one_another_without_gap_or_overlap(count: int, room: int, warmup: int, tail: int) -> None:
+    sites = [site(f"s{depth}", depth) for depth in range(count)]
+    total = count + room + warmup + tail
+    plan = fl.plan(spec(progression__warmup=warmup, progression__tail=tail), sites, total)
+    edges = [window.start for window in plan.windows] + [plan.windows[-1].stop]
+    assert edges == sorted(set(edges))
+    assert (edges[0], edges[-1]) == (warmup, total - tail)
+    lengths = {stop - start for start, stop in pairwise(edges)}
+    assert max(lengths) - min(lengths) <= 1
+    assert all(a.stop == b.start for a, b in pairwise(plan.windows))
+
+
+@given(st.integers(-5, 105))
+def test_the_fraction_is_zero_before_the_window_and_one_after_it(step: int) -> None:
+    turn = fl.plan(spec(), [site("a", 1), site("b", 2)], 100).turns[1]
+    expected = 0.0 if step <= 50 else 1.0 if step >= 100 else ((step - 50) / 50) ** 3
+    assert turn.fraction(step) == expected
+
+
+def test_the_most_specific_override_wins() -> None:
+    overrides = [
+        {"sites": "3.weight", "curve": {"kind": "cosine"}},
+        {"sites": "*", "curve": {"kind": "linear"}, "gradient": {"frozen": "clipped"}},
+        {"sites": "*.weight", "refresh": {"rate": 7}},
+    ]
+    turns = {turn.site.name: turn for turn in fl.plan(spec(overrides=overrides), CHAIN, 100).turns}
+    assert (turns["3.weight"].rule, str(turns["3.weight"].curve), turns["3.weight"].refresh) == (
+        "3.weight",
+        "cosine",
+        7,
+    )
+    assert (turns["6.weight"].rule, str(turns["6.weight"].curve), turns["6.weight"].refresh) == (
+        "*.weight",
+        "linear",
+        7,
+    )
+    assert (turns["6.activation"].rule, turns["6.activation"].refresh) == ("*", 4)
+    assert {turn.frozen for turn in turns.values()} == {"clipped"}
+
+
+def test_what_stays_float_says_why() -> None:
+    keep = ["first", "last", "*6.weight"]
+    plan = fl.plan(spec(binarize__keep_float=keep, binarize__activations=False), CHAIN, 100)
+    why = {kept.name: kept.why for kept in plan.kept_float}
+    assert why["0.weight"] == "keep_float: first"
+    assert why["6.weight"] == "keep_float: *6.weight"
+    assert why["3.activation"] == "binarize.activations is false"
+    assert {turn.site.kind for turn in plan.turns} == {"weight"}
+
+
+def test_only_the_binary_readers_of_a_shared_activation_turn() -> None:
+    sites = fl.sites(fl.capture(Attention(), (torch.zeros(2, 3, 8),)))
+    plan = fl.plan(spec(binarize__keep_float=["first", "last", "q.*"]), sites, 100)
+    shared = next(turn.site for turn in plan.turns if turn.site.name == "k.activation")
+    assert [operand.operation for operand in shared.operands] == ["k", "v"]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "shape"),
+    [
+        ("attention", Attention, (2, 3, 8)),
+        ("tied", Tied, (2, 4)),
+        ("resnet18", lambda: resnet18().to("meta"), (2, 3, 32, 32)),
+        ("resnet50", lambda: resnet50().to("meta"), (2, 3, 32, 32)),
+    ],
+)
+def test_the_text_of_a_plan(
+    name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], golden: Callable[[str, str], None]
+) -> None:
+    model = make()
+    graph = fl.capture(model, (torch.zeros(shape, device=next(model.parameters()).device),))
+    overrides = [{"sites": "*.weight", "curve": {"kind": "cosine"}}] if name == "attention" else []
+    golden(f"plan-{name}", str(fl.plan(spec(overrides=overrides), fl.sites(graph), 10_000)))
+
+
+def test_a_pattern_that_matches_nothing_is_an_error_with_the_line_and_the_nearest_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        """version: 1
+binarize: {weights: true, activations: true, keep_float: [frist, last]}
+gradient: {frozen: none}
+progression:
+  {order: ["3.*", "6.wieght", "*"], curve: {kind: linear}, refresh: {rate: 9}, warmup: 0, tail: 0}
+overrides:
+  - {sites: "layer9.*", refresh: {rate: 5}}
+seed: 0
+"""
+    )
+    text = refused(fl.load_spec(path), CHAIN, 100)
+    assert f'{path}:2: "frist" matches no site\n    -> did you mean "first"?' in text
+    assert f'{path}:5: "6.wieght" matches no site\n    -> did you mean "6.weight"' in text
+    assert f'{path}:7: "layer9.*" matches no site' in text
+
+
+def test_a_role_that_no_operation_has_is_named_but_no_error() -> None:
+    assert fl.plan(spec(), CHAIN, 100).unmatched == ("downsample",)
+
+
+def test_an_order_that_leaves_sites_out() -> None:
+    assert "the order leaves out 3.activation" in refused(spec(progression__order=["*.weight"]), CHAIN, 100)
+
+
+@pytest.mark.parametrize(
+    ("edits", "steps", "message"),
+    [
+        ({"progression__warmup": "60%", "progression__tail": "60%"}, 100, "leave 0 of 100 steps for 4 windows"),
+        ({}, 3, "leave 3 of 3 steps for 4 windows"),
+        ({"progression__warmup": "1 epoch"}, 100, 'progression.warmup: "1 epochs" needs steps_per_epoch'),
+        ({}, 0, "total_steps is a positive whole number"),
+        ({}, 10.0, "total_steps is a positive whole number"),
+        ({"binarize__keep_float": ["*"]}, 100, "every site stays float: 0.activation (keep_float: *)"),
+    ],
+)
+def test_a_plan_that_cannot_be(edits: dict[str, object], steps: int, message: str) -> None:
+    assert message in refused(spec(**edits), CHAIN, steps)
+
+
+def test_a_model_without_sites() -> None:
+    assert "the model has no operation whose weight is a parameter" in refused(spec(binarize__keep_float=[]), [], 10)

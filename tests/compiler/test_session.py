@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+import frostline as fl
+from frostline.compiler import session as module
+from frostline.errors import FileError, UsageError
+
+TEXT = '<ir_version: 10, opset_import: ["": 21]> g (float[N] x) => (float[N] y) { y = Abs(x) }'
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    onnx.save(onnx.parser.parse_model(TEXT), tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+def test_a_session_runs(path: Path) -> None:
+    session = fl.session(path, provider="cpu", threads=1)
+    assert session.run(None, {"x": [-1.0]})[0].tolist() == [1.0]
+    assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_a_provider_that_is_not_to_be_had_is_refused(path: Path) -> None:
+    if "CUDAExecutionProvider" in fl.session(path).get_providers():
+        pytest.skip("CUDA is to be had here")
+    with pytest.raises(UsageError, match="the session runs on CPUExecutionProvider"):
+        fl.session(path, provider="cuda")
+
+
+def test_an_unknown_provider(path: Path) -> None:
+    with pytest.raises(UsageError, match='there is no provider "tpu"'):
+        fl.session(path, provider="tpu")
+
+
+def test_no_file_or_no_model(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="there is no such file"):
+        fl.session(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("hello")
+    with pytest.raises(FileError, match="cannot be opened in ONNX Runtime"):
+        fl.session(tmp_path / "text.onnx")
+
+
+def test_both_runtimes_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_installed", lambda name: True)
+    with pytest.raises(UsageError, match="onnxruntime and onnxruntime-gpu are both installed"):
+        module.runtime()
+
+
+def test_no_runtime_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(UsageError, match=r"frostline\[cpu\]"):
+        module.runtime()
+
+
+@pytest.mark.gpu
+def test_cuda_is_used_where_it_is(path: Path) -> None:
+    assert fl.session(path).get_providers()[0] == "CUDAExecutionProvider"

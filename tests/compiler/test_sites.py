@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from tests.models.resnet import resnet18, resnet34, resnet50
+from tests.models.small import Attention, Tied, chain
+
+
+def described(model: nn.Module, *inputs: torch.Tensor) -> list[tuple[int, str]]:
+    return [(site.depth, site.name) for site in fl.sites(fl.capture(model, inputs))]
+
+
+def test_a_chain_has_a_depth_for_each_operation() -> None:
+    found = described(chain(layers=1), torch.randn(2, 3, 8, 8))
+    assert found == [
+        (1, "0.activation"),
+        (1, "0.weight"),
+        (2, "3.activation"),
+        (2, "3.weight"),
+        (3, "8.activation"),
+        (3, "8.weight"),
+    ]
+
+
+def test_operations_that_read_one_activation_share_a_site() -> None:
+    sites = {site.name: site for site in fl.sites(fl.capture(Attention(), (torch.randn(2, 3, 8),)))}
+    shared = sites["q.activation"]
+    assert [operand.name for operand in shared.operands] == ["q.activation", "k.activation", "v.activation"]
+    assert shared.shape == (3, 8)
+    assert (shared.depth, sites["out.weight"].depth, sites["head.weight"].depth) == (2, 3, 4)
+
+
+def test_a_weight_used_twice_is_one_site_at_the_depth_of_its_first_use() -> None:
+    sites = {site.name: site for site in fl.sites(fl.capture(Tied(), (torch.randn(2, 4),)))}
+    assert [operand.operation for operand in sites["a.weight"].operands] == ["a", "b"]
+    assert [operand.operation for operand in sites["twice.weight"].operands] == ["twice", "twice@2"]
+    assert sites["a.weight"].depth == 2
+    assert {"a.activation", "b.activation", "twice.activation", "twice@2.activation"} <= sites.keys()
+    assert "b.weight" not in sites
+
+
+@pytest.mark.parametrize(("make", "levels", "sites"), [(resnet18, 18, 21), (resnet34, 34, 37), (resnet50, 50, 54)])
+def test_residual_networks_have_the_depth_of_their_name(
+    make: Callable[[int], nn.Module], levels: int, sites: int
+) -> None:
+    found = fl.sites(fl.capture(make(4).to("meta"), (torch.randn(2, 3, 32, 32, device="meta"),)))
+    weights = [site for site in found if site.kind == "weight"]
+    assert max(site.depth for site in weights) == levels
+    assert len(weights) == sites
+    plain = [site for site in weights if not site.operands[0].roles]
+    assert len({site.depth for site in plain}) == levels - 2
+    assert len(plain) == levels - 2
+
+
+def test_roles_come_from_the_graph() -> None:
+    roles = {
+        operand.operation: operand.roles
+        for site in fl.sites(fl.capture(resnet18(4), (torch.randn(2, 3, 16, 16),)))
+        for operand in site.operands
+        if operand.roles
+    }
+    assert roles == {
+        "conv1": ("first",),
+        "layer2.0.downsample.0": ("downsample",),
+        "layer3.0.downsample.0": ("downsample",),
+        "layer4.0.downsample.0": ("downsample",),
+        "fc": ("last",),
+    }
+
+
+def test_a_model_fed_by_integers_has_no_first() -> None:
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 4), nn.Hardtanh(), nn.Linear(4, 4))
+    sites = fl.sites(fl.capture(model, (torch.tensor([[1, 2], [3, 4]]),)))
+    assert [operand.roles for site in sites for operand in site.operands] == [(), (), ("last",), ("last",)]
+
+
+def test_a_site_knows_the_user_s_line() -> None:
+    site = next(s for s in fl.sites(fl.capture(Attention(), (torch.randn(2, 3, 8),))) if s.name == "q.weight")
+    assert site.where is not None
+    assert site.where.startswith("tests/models/small.py:")
+
+
+def test_the_capture_s_user_model_without_sites_has_none() -> None:
+    assert fl.sites(fl.capture(nn.Sequential(nn.BatchNorm1d(3)), (torch.randn(2, 3),))) == ()

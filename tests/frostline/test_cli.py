@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from frostline import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+FACTORIES = ["--model", "tests.models.factories:model", "--data", "tests.models.factories:data"]
+SPEC = "schedules/stompp.yaml"
+
+
+def frostline(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
+) -> tuple[int, str, str]:
+    """Exit code, output and error output of a command."""
+    monkeypatch.setattr(sys, "argv", ["frostline", *map(str, words)])
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as exit:
+        code = int(exit.code or 0)
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return code, out, err
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    return lambda *words: frostline(capfd, monkeypatch, *words)
+
+
+def test_the_whole_path_by_commands(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code, out, _ = run("train", SPEC, *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder)
+    assert code == 0
+    assert "plan: 4 sites turn binary in 2 windows of 20 steps, 4 an epoch" in out
+    assert "epoch   5  step    20" in out
+    assert f"now: frostline export {folder}" in out
+
+    code, out, _ = run("export", folder)
+    assert code == 0
+    assert "16 of 16 decisions agree" in out
+    assert out.endswith(f"written {folder}/model.onnx\n")
+
+    code, out, _ = run("verify", folder / "model.onnx")
+    assert (code, out.splitlines()[-1]) == (0, f"{folder}/model.onnx: unchanged since it was proven")
+    code, out, _ = run("verify", folder / "model.onnx", "--run", folder)
+    assert (code, out.splitlines()[-1]) == (0, f"{folder}/model.onnx: proven anew")
+
+    code, out, _ = run("show", folder / "model.onnx")
+    assert code == 0
+    assert "BinaryConv" in out
+
+    code, out, _ = run("train", SPEC, *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder)
+    assert code == 0
+    assert f"{folder} is trained already at step 20 of 20" in out
+
+    code, _, err = run("train", SPEC, *FACTORIES, "--epochs", 6, "--lr", 0.05, "--run", folder)
+    assert code == 7
+    assert "epochs is 6 now and was 5" in err
+    code, _, err = run("train", "schedules/vanilla-ste.yaml", *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder)
+    assert code == 7
+    assert "3.weight turns in [0, 20) here and in [1, 10) in the checkpoint" in err
+
+
+def test_check(run: Run, tmp_path: Path) -> None:
+    assert run("check", SPEC) == (0, f"{SPEC}: valid\n", "")
+    (tmp_path / "bad.yaml").write_text("version: 3\n")
+    code, out, err = run("check", tmp_path / "bad.yaml")
+    assert (code, out) == (3, "")
+    assert f'{tmp_path}/bad.yaml:1: "version": should be 1, got 3' in err
+
+
+def test_schema(run: Run) -> None:
+    code, out, _ = run("schema")
+    assert code == 0
+    assert json.loads(out)["title"] == "ScheduleSpec"
+
+
+def test_plan_with_an_input_or_with_data(run: Run) -> None:
+    code, out, _ = run("plan", SPEC, *FACTORIES[:2], "--input", "2x3x8x8", "--steps", 1000)
+    assert code == 0
+    assert "depth 2  [50, 475)" in out
+    code, out, _ = run("plan", SPEC, *FACTORIES, "--epochs", 250)
+    assert code == 0
+    assert "depth 2  [50, 475)" in out
+
+
+def planning(factory: str, shape: str = "2x4", steps: int = 9) -> list[object]:
+    return ["plan", SPEC, "--model", factory, "--steps", steps, "--input", shape]
+
+
+MODULE = "tests.models.factories"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["plan", SPEC, "--model", f"{MODULE}:model", "--steps", 9], 2, "give --input 2x3x32x32"),
+        (["plan", SPEC, *FACTORIES], 2, "give --steps N"),
+        (planning(f"{MODULE}:none"), 2, "has no attribute 'none'"),
+        (planning("nowhere:none"), 2, "No module named 'nowhere'"),
+        (planning("nowhere"), 2, "write it as module:function"),
+        (planning(f"{MODULE}:number"), 2, "it should return a torch.nn.Module"),
+        (planning(f"{MODULE}:broken"), 2, "tests/models/factories.py:22: ValueError: no such thing"),
+        (planning(f"{MODULE}:model", "2xy"), 2, '"2xy" is not a shape'),
+        (planning(f"{MODULE}:branching"), 4, "tests/models/small.py"),
+        (planning(f"{MODULE}:model", "2x3x8x8", 1), 5, "of 1 steps for 2 windows"),
+        (["check", "none.yaml"], 3, "cannot read the spec none.yaml"),
+        (["verify", "none.onnx"], 8, "cannot read none.onnx"),
+        (["show", SPEC], 8, "is not an ONNX model"),
+        (["export", "nowhere"], 7, "nowhere is not the folder of a run"),
+        (["train", SPEC, "--model", "a:b"], 2, "Missing option"),
+        (["fly"], 2, "No such command"),
+    ],
+)
+def test_bad_input_is_a_message_and_an_exit_code(run: Run, words: list[object], code: int, message: str) -> None:
+    got, _, err = run(*words)
+    assert message in err
+    assert got == code
+
+
+def test_help_teaches(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for command in ("check", "schema", "plan", "train", "export", "verify", "show"):
+        assert command in out
+    assert "A first run" in out
+
+
+def test_python_m_frostline(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "frostline", "check", os.path.abspath(SPEC)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("stompp.yaml: valid\n")

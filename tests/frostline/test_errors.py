@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from frostline import errors
+from frostline.errors import FrostlineError, Offence, nearest
+
+
+def test_an_error_shows_every_offence_with_its_line_and_remedy() -> None:
+    error = FrostlineError("two things", [Offence("one", "a.py:1", "do this"), Offence("two")])
+    assert str(error) == "two things\n  a.py:1: one\n    -> do this\n  two"
+
+
+def test_every_kind_of_error_has_an_exit_code_of_its_own() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FrostlineError)]
+    codes = [kind.exit_code for kind in kinds]
+    assert len(kinds) == 10
+    assert len(set(codes)) == len(codes)
+    assert 0 not in codes
+
+
+def test_the_nearest_names() -> None:
+    assert nearest("frist", ["first", "last"]) == 'did you mean "first"?'
+    assert nearest("zzz", ["first", "last"]) is None

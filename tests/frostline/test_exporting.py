@@ -1,0 +1,219 @@
+"""Export and verify, on every kind of operation: written, re-opened, proven."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+import frostline as fl
+from frostline.compiler.contents import contents
+from frostline.compiler.verify import read_certificate
+from frostline.errors import DriftError, FileError, FrostlineError
+from tests.models.small import Attention, Tied, chain, spec
+
+
+class Shapes(nn.Module):
+    """Convolutions of every kind in a row: `[n, 3, 9, 9]` to `[n, 4]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3)
+        self.depthwise = nn.Conv2d(6, 6, 3, padding="same", groups=6, dilation=2)
+        self.grouped = nn.Conv2d(6, 8, (3, 1), stride=(2, 1), padding=(1, 0), groups=2, bias=False)
+        self.circular = nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular")
+        self.even = nn.Conv2d(8, 5, 2, padding="same")
+        self.line = nn.Conv1d(5, 33, 3, padding="valid")
+        self.dense = nn.Linear(33, 7)
+        self.head = nn.Linear(7, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.even(torch.tanh(self.circular(torch.tanh(self.grouped(torch.tanh(self.depthwise(self.stem(x))))))))
+        return self.head(torch.tanh(self.dense(torch.tanh(self.line(x.flatten(2))).mean(-1))))
+
+
+def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Graph:
+    program = fl.compile(model, spec(**edits), (torch.randn(shape),), total_steps=100)
+    program.net.train()
+    program.net(torch.randn(16, *shape[1:]))  # BatchNorm sees some statistics
+    program.driver.resume(100)
+    return program.freeze()
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize(
+    ("make", "shape", "edits", "operations"),
+    [
+        (chain, (2, 3, 8, 8), {}, {"BinaryConv": 4}),
+        (chain, (1, 3, 8, 8), {"binarize__activations": False}, {"BinaryConv": 4}),
+        (chain, (2, 3, 8, 8), {"binarize__weights": False}, {}),
+        (chain, (2, 3, 8, 8), {"binarize__keep_float": []}, {"BinaryConv": 5, "BinaryLinear": 1}),
+        (Attention, (2, 3, 8), {}, {"BinaryLinear": 4}),
+        (Tied, (2, 4), {}, {"BinaryLinear": 4}),
+        (Shapes, (2, 3, 9, 9), {}, {"BinaryConv": 5, "BinaryLinear": 1}),
+        (nn.Linear, (2, 8), {"binarize__keep_float": []}, {"BinaryLinear": 1}),
+    ],
+)
+def test_a_file_is_proven(
+    make: Callable[..., nn.Module],
+    shape: tuple[int, ...],
+    edits: dict[str, Any],
+    operations: dict[str, int],
+    tmp_path: Path,
+) -> None:
+    model = make(8, 5) if make is nn.Linear else make()
+    binary = frozen(model, shape, **edits)
+    x = torch.randn(40, *shape[1:])
+    certificate = fl.export(binary, tmp_path / "model.onnx", inputs=(x,))
+    kinds = [proof.kind for proof in certificate.operations]
+    assert {kind: kinds.count(kind) for kind in kinds} == operations
+    exact = "close" if edits.get("binarize__activations") is False else "equal"
+    assert {proof.products for proof in certificate.operations} <= {exact}
+    assert certificate.samples == 40
+    assert certificate.deviation < 1e-5
+    assert read_certificate(tmp_path / "model.onnx") == certificate
+    session = fl.session(tmp_path / "model.onnx", provider="cpu", threads=1)
+    for batch in (1, 3):
+        (own,) = session.run(None, {session.get_inputs()[0].name: x[:batch].numpy()})
+        assert own.shape == binary.module.eval()(x[:batch]).shape
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fl.Graph]:
+    torch.manual_seed(0)
+    binary = frozen(chain(width=32), (2, 3, 8, 8))
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    fl.export(binary, path)
+    return path, binary
+
+
+def test_the_file_is_smaller_than_with_float_weights(exported: tuple[Path, fl.Graph]) -> None:
+    certificate = read_certificate(exported[0])
+    assert certificate.float_bytes - certificate.file_bytes == pytest.approx(4 * 32 * 32 * 9 * (4 - 1 / 8), abs=3000)
+    assert certificate.ratio > 3
+
+
+def test_the_text_of_a_certificate(exported: tuple[Path, fl.Graph]) -> None:
+    text = str(read_certificate(exported[0]))
+    assert "8 sites hold +1 and -1 and nothing else" in text
+    assert "4 binary operations give the graph's integers for the graph's own inputs" in text
+    assert "2 of 2 decisions agree" in text
+
+
+def test_the_contents_of_a_file(exported: tuple[Path, fl.Graph]) -> None:
+    text = contents(exported[0])
+    row = next(line for line in text.splitlines() if line.startswith(" 12 "))
+    assert row.split() == ["12", "BinaryConv", "binary", "32", "x", "32", "x", "3", "x", "3", "1,152"]
+    assert "graph, functions, certificate" in text
+
+
+def edited(path: Path, tmp_path: Path, edit: Callable[[onnx.ModelProto], None]) -> Path:
+    model = onnx.load(path)
+    edit(model)
+    onnx.save(model, tmp_path / "edited.onnx")
+    return tmp_path / "edited.onnx"
+
+
+def tensor(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
+    return next(tensor for tensor in model.graph.initializer if tensor.name == name)
+
+
+def flip_a_bit(model: onnx.ModelProto) -> None:
+    bits = numpy_helper.to_array(tensor(model, "3.weight_bits")).copy()
+    bits.flat[0] ^= 1
+    tensor(model, "3.weight_bits").CopyFrom(numpy_helper.from_array(bits, "3.weight_bits"))
+
+
+def shift_a_float(model: onnx.ModelProto) -> None:
+    bias = numpy_helper.to_array(tensor(model, "4.bias")) + np.float32(0.5)
+    tensor(model, "4.bias").CopyFrom(numpy_helper.from_array(bias, "4.bias"))
+
+
+def strengthen_the_plus(model: onnx.ModelProto) -> None:
+    function = next(function for function in model.functions if function.name == "Binarize")
+    plus = next(node for node in function.node if node.output[0] == "plus")
+    plus.attribute[0].t.float_data[:] = [1.5]
+
+
+@pytest.mark.parametrize(
+    ("edit", "faults"),
+    [
+        (flip_a_bit, ["the bits of 3.weight are not in the file", "integers of 3 are not the graph's"]),
+        (shift_a_float, ["the input of 6.activation differs"]),
+        (strengthen_the_plus, ["the signs of 3.activation are not the graph's", "3.activation is not two-valued"]),
+    ],
+)
+def test_an_edited_file_is_noticed_and_does_not_verify(
+    edit: Callable[[onnx.ModelProto], None], faults: list[str], exported: tuple[Path, fl.Graph], tmp_path: Path
+) -> None:
+    path, binary = exported
+    other = edited(path, tmp_path, edit)
+    with pytest.raises(FileError, match="was edited after export"):
+        read_certificate(other)
+    with pytest.raises(DriftError) as caught:
+        fl.verify(other, binary)
+    assert all(fault in str(caught.value) for fault in faults)
+
+
+def test_another_network_s_file_does_not_verify(exported: tuple[Path, fl.Graph]) -> None:
+    with pytest.raises(FrostlineError):
+        fl.verify(exported[0], frozen(chain(layers=2), (2, 3, 8, 8)))
+
+
+def test_a_file_that_is_not_ours(tmp_path: Path, exported: tuple[Path, fl.Graph]) -> None:
+    (tmp_path / "text.onnx").write_text("hello")
+    (tmp_path / "cut.onnx").write_bytes(exported[0].read_bytes()[:5000])
+    onnx.save(
+        onnx.parser.parse_model(
+            '<ir_version: 10, opset_import: ["": 21]> g (float[1] x) => (float[1] y) { y = Abs(x) }'
+        ),
+        tmp_path / "other.onnx",
+    )
+    for name, message in (
+        ("none.onnx", "cannot read"), ("text.onnx", "is not an ONNX model"), ("cut.onnx", "is not an ONNX model"),
+        ("other.onnx", "is not a file of frostline"),
+    ):  # fmt: skip
+        with pytest.raises(FileError, match=message):
+            read_certificate(tmp_path / name)
+
+
+def test_when_the_proof_fails_there_is_no_file(
+    exported: tuple[Path, fl.Graph], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(graph: fl.Graph, target: str) -> onnx.ModelProto:
+        model = onnx.load(exported[0])
+        flip_a_bit(model)
+        return model
+
+    (tmp_path / "model.onnx").write_text("the last good one")
+    monkeypatch.setattr("frostline.exporting.lower", spoiled)
+    with pytest.raises(DriftError):
+        fl.export(exported[1], tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_text() == "the last good one"
+    assert os.listdir(tmp_path) == ["model.onnx"]
+
+
+def test_a_folder_that_does_not_exist(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="there is no folder"):
+        fl.export(exported[1], tmp_path / "no" / "model.onnx")
+
+
+def test_a_disk_that_takes_no_more(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
+    """The system refuses to let any file grow over 4 KiB, half of what the model needs."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(FileError, match="File too large"):
+            fl.export(exported[1], tmp_path / "model.onnx")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os.listdir(tmp_path) == []

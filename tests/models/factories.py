@@ -1,0 +1,32 @@
+"""Factories for the command line."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tests.models.small import Branching, chain
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def model() -> nn.Module:
+    return chain(layers=2, width=4)
+
+
+def branching() -> nn.Module:
+    return Branching()
+
+
+def broken() -> nn.Module:
+    raise ValueError("no such thing")
+
+
+def number() -> int:
+    return 3
+
+
+def data() -> tuple[Batches, Batches]:
+    generator = torch.Generator().manual_seed(0)
+    batches = [(torch.randn(16, 3, 8, 8, generator=generator), torch.arange(16) % 5) for _ in range(5)]
+    return batches[:4], batches[4:]

@@ -1,0 +1,107 @@
+"""Small networks that the tests share, and the spec that most of them use."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import frostline as fl
+from frostline.schedules import ScheduleSpec
+
+SPEC = """
+version: 1
+binarize: {weights: true, activations: true, keep_float: [first, last, downsample]}
+gradient: {frozen: none}
+progression: {order: forward, curve: {kind: power, exponent: 3}, refresh: {rate: 4}, warmup: 0, tail: 0}
+seed: 0
+"""
+
+
+def spec(**edits: object) -> ScheduleSpec:
+    """The spec above, with fields replaced; `__` in a name stands for a dot."""
+    return fl.edit_spec(fl.read_spec(SPEC), {name.replace("__", "."): value for name, value in edits.items()})
+
+
+def chain(layers: int = 4, width: int = 6) -> nn.Module:
+    """Convolutions in a chain, then a classifier: `[n, 3, 8, 8]` to `[n, 5]`."""
+    units: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.Hardtanh()]
+    for _ in range(layers):
+        units += [nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.Hardtanh()]
+    return nn.Sequential(*units, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
+
+
+class Attention(nn.Module):
+    """Three projections of one activation, and a fourth: `[n, tokens, width]` to `[n, tokens, width]`."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.embed = nn.Linear(width, width)
+        self.q, self.k, self.v = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, width)
+        self.head = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        mixed = torch.softmax(q @ k.transpose(-2, -1), -1) @ v
+        return self.head(self.out(mixed))
+
+
+class Tied(nn.Module):
+    """One weight used twice, under two names, and a module called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 8)
+        self.a = nn.Linear(8, 8, bias=False)
+        self.b = nn.Linear(8, 8, bias=False)
+        self.b.weight = self.a.weight
+        self.twice = nn.Linear(8, 8)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.first(x))
+        x = torch.tanh(self.b(torch.tanh(self.a(x))))
+        x = torch.tanh(self.twice(torch.tanh(self.twice(x))))
+        return self.last(x)
+
+
+class Branching(nn.Module):
+    """Python control flow on a value, which no tracer takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x)
+        if x.sum() > 0:
+            x = -x
+        return x
+
+
+class Moody(nn.Module):
+    """A flag that the minimal tracer would bake in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * 2 if self.training else self.linear(x)
+
+
+class Spare(nn.Module):
+    """A parameter and a buffer that its forward does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.randn(3))
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.c = nn.Linear(4, 2)
+        self.register_buffer("steps", torch.zeros(1))
+        self.register_buffer("cache", torch.ones(2), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(functional.hardtanh(self.b(functional.hardtanh(self.a(x)))))

@@ -1,0 +1,89 @@
+"""The ONNX functions against torch, in ONNX Runtime and in onnx's reference evaluator: integers are equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from frostline.compiler.bits import pack
+from frostline.passes.lowering import operators  # noqa: F401
+from frostline.passes.lowering.functions import DOMAIN, IR_VERSION, OPSET, functions
+
+
+def signs(*shape: int, seed: int) -> torch.Tensor:
+    return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
+
+
+def model(name: str, bits: torch.Tensor, **attributes: Any) -> onnx.ModelProto:
+    node = helper.make_node(name, ["x", "bits"], ["y"], domain=DOMAIN)
+    node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
+    rank = 2 + len(attributes.get("kernel_shape", "?"))
+    values = [helper.make_tensor_value_info(value, TensorProto.FLOAT, [None] * rank) for value in "xy"]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [numpy_helper.from_array(bits.numpy(), "bits")])
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(graph, functions=[functions()[name]], opset_imports=opsets, ir_version=IR_VERSION)
+
+
+def check(name: str, x: torch.Tensor, bits: torch.Tensor, expected: torch.Tensor, **attributes: Any) -> None:
+    written = model(name, bits, **attributes)
+    onnx.checker.check_model(written, full_check=True)
+    session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
+    for values in (session.run(None, {"x": x.numpy()}), ReferenceEvaluator(written).run(None, {"x": x.numpy()})):
+        np.testing.assert_array_equal(values[0], expected.numpy())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 70), st.integers(1, 4), st.integers(0, 2**31))
+def test_linear(outputs: int, inputs: int, batch: int, seed: int) -> None:
+    x, weight = signs(batch, 3, inputs, seed=seed), signs(outputs, inputs, seed=seed + 1)
+    expected = torch.nn.functional.linear(x, weight)
+    check("BinaryLinear", x, pack(weight), expected, inputs=[inputs], operand="binary", site="s")
+    own = torch.ops.frostline.binary_linear(x, pack(weight), inputs, "binary", "s")
+    assert torch.equal(own, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_convolution(data: st.DataObject) -> None:
+    spatial = data.draw(st.integers(1, 3))
+    group = data.draw(st.integers(1, 3))
+    inputs, outputs = data.draw(st.integers(1, 35)), group * data.draw(st.integers(1, 3))
+    each = st.lists(st.integers(1, 3), min_size=spatial, max_size=spatial)
+    kernel, strides, dilations = data.draw(each), data.draw(each), data.draw(each)
+    pads = data.draw(st.lists(st.integers(0, 2), min_size=spatial, max_size=spatial))
+    sizes = [d * (k - 1) + 1 + data.draw(st.integers(0, 3)) for k, d in zip(kernel, dilations, strict=True)]
+    seed = data.draw(st.integers(0, 2**31))
+    x, weight = signs(2, group * inputs, *sizes, seed=seed), signs(outputs, inputs, *kernel, seed=seed + 1)
+    convolution = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}[spatial]
+    expected = convolution(x, weight, None, strides, pads, dilations, group)
+    window: dict[str, Any] = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "pads": pads * 2,
+        "dilations": dilations,
+        "group": group,
+    }
+    check("BinaryConv", x, pack(weight), expected, inputs=[inputs], operand="binary", site="s", **window)
+    own = torch.ops.frostline.binary_conv(x, pack(weight), inputs, *window.values(), "binary", "s")
+    assert torch.equal(own, expected)
+
+
+def test_the_sign_of_zero_is_plus_one() -> None:
+    values = [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in "xy"]
+    node = helper.make_node("Binarize", ["x"], ["y"], domain=DOMAIN, site="s")
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    written = helper.make_model(
+        helper.make_graph([node], "g", values[:1], values[1:]),
+        functions=[functions()["Binarize"]], opset_imports=opsets, ir_version=IR_VERSION,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = np.array([-0.0, 0.0, -1e-30, 3.0], np.float32)
+    assert session.run(None, {"x": x})[0].tolist() == [1, 1, -1, 1]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.errors import LoweringError, PassError
+from tests.models.small import chain, spec
+
+
+def frozen(model: nn.Module, *shape: int, **edits: object) -> fl.Graph:
+    program = fl.compile(model, spec(**edits), (torch.randn(shape),), total_steps=40)
+    program.driver.resume(40)
+    return program.freeze()
+
+
+@pytest.fixture(scope="module")
+def lowered() -> onnx.ModelProto:
+    torch.manual_seed(0)
+    return fl.lower(frozen(chain(layers=2), 2, 3, 8, 8))
+
+
+def test_the_text_of_a_lowered_graph(lowered: onnx.ModelProto, golden: Callable[[str, str], None]) -> None:
+    lines = []
+    for node in lowered.graph.node:
+        ours = f"{node.domain}." if node.domain else ""
+        lines.append(f"{', '.join(node.output)} = {ours}{node.op_type}({', '.join(node.input)})")
+    golden("lowered-chain", "\n".join(lines))
+
+
+def test_it_is_what_any_runtime_takes(lowered: onnx.ModelProto) -> None:
+    onnx.checker.check_model(lowered, full_check=True)
+    assert lowered.ir_version == 10
+    assert {entry.domain: entry.version for entry in lowered.opset_import} == {"": 21, "frostline": 1}
+    assert [function.name for function in lowered.functions] == ["Binarize", "BinaryConv"]
+    assert lowered.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_weights_are_bits_and_latent_weights_are_not_in_it(lowered: onnx.ModelProto) -> None:
+    held = {tensor.name: tensor for tensor in lowered.graph.initializer}
+    assert held["3.weight_bits"].data_type == onnx.TensorProto.UINT8
+    assert list(held["3.weight_bits"].dims) == [6, 3, 3, 4]
+    assert "3.weight" not in held
+
+
+def test_nodes_have_the_user_s_names(lowered: onnx.ModelProto) -> None:
+    names = [node.name for node in lowered.graph.node if node.domain == "frostline"]
+    assert names == ["3.activation", "3", "6.activation", "6"]
+
+
+def test_a_graph_that_is_not_binary_is_refused() -> None:
+    graph = fl.compile(chain(), spec(), (torch.randn(2, 3, 8, 8),), total_steps=40).graph
+    with pytest.raises(PassError, match="cannot be lowered: it is not binary"):
+        fl.lower(graph)
+
+
+def test_an_unknown_target() -> None:
+    with pytest.raises(
+        LoweringError, match='there is no target "potable"\n  unknown target\n    -> did you mean "portable"'
+    ):
+        fl.lower(frozen(chain(), 2, 3, 8, 8), "potable")

@@ -1,0 +1,74 @@
+"""FreezeMasks, SplitBias and PackWeights: each keeps what the graph computes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.compiler.invariants import binary, integer, packed
+from frostline.errors import PassError
+from frostline.passes import FREEZING, FreezeMasks, PackWeights, SplitBias
+from tests.models.small import Attention, Tied, chain, spec
+
+MODELS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
+    (chain, (2, 3, 8, 8)), (Attention, (2, 3, 8)), (Tied, (2, 4)),
+]  # fmt: skip
+
+
+def settled(make: Callable[[], nn.Module], shape: tuple[int, ...], **edits: object) -> fl.Graph:
+    program = fl.compile(make(), spec(**edits), (torch.randn(shape),), total_steps=10)
+    program.driver.resume(10)
+    program.net.eval()
+    return program.graph
+
+
+@pytest.mark.parametrize(("make", "shape"), MODELS)
+def test_freezing_changes_nothing_but_the_form(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    graph = settled(make, shape)
+    x = torch.randn(shape)
+    frozen = fl.run(graph, [FreezeMasks()])
+    assert torch.allclose(frozen.module(x), graph.module(x), atol=1e-6)
+    assert not list(binary(frozen))
+    split = fl.run(frozen, [SplitBias()])
+    assert torch.allclose(split.module(x), graph.module(x), atol=1e-5)
+    assert not list(integer(split))
+    small = fl.run(split, [PackWeights()])
+    assert torch.equal(small.module(x), split.module(x))
+    assert not list(packed(small))
+
+
+def test_an_unsettled_graph_is_refused_and_every_site_named() -> None:
+    program = fl.compile(chain(), spec(), (torch.randn(2, 3, 8, 8),), total_steps=8)
+    program.driver.resume(3)
+    with pytest.raises(PassError) as caught:
+        fl.run(program.graph, FREEZING)
+    text = str(caught.value)
+    assert text.startswith("FreezeMasks cannot run: the graph is not settled")
+    assert "12.weight: 0 of 324 entries are binary" in text
+    assert len(caught.value.offences) == 6
+
+
+def test_latent_weights_are_gone_and_bits_remain() -> None:
+    graph = settled(Tied, (2, 4))
+    names = set(fl.run(graph, FREEZING).module.state_dict())
+    assert {"a.weight", "b.weight", "twice.weight"} & names == set()
+    assert {"a.weight_bits", "twice.weight_bits", "first.weight", "last.weight"} <= names
+    assert "a.weight" in graph.module.state_dict()
+
+
+def test_weights_only() -> None:
+    graph = settled(chain, (2, 3, 8, 8), binarize__activations=False)
+    frozen = fl.run(graph, FREEZING)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.allclose(frozen.module(x), graph.module(x), atol=1e-5)
+
+
+def test_a_binary_graph_can_be_copied() -> None:
+    frozen = fl.run(settled(chain, (2, 3, 8, 8)), FREEZING)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(copy.deepcopy(frozen.module)(x), frozen.module(x))

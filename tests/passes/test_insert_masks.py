@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import frostline as fl
+from frostline.compiler.invariants import mask_nodes
+from frostline.errors import PassError
+from frostline.passes import InsertMasks
+from tests.models.small import Attention, Spare, Tied, chain, spec
+
+
+def masked(model: torch.nn.Module, *shape: int) -> tuple[fl.Graph, fl.Graph]:
+    graph = fl.capture(model, (torch.randn(shape),))
+    return graph, fl.run(graph, [InsertMasks(fl.plan(spec(), fl.sites(graph), 100))])
+
+
+def test_a_mask_for_every_site_and_one_for_shared_ones() -> None:
+    _, after = masked(Attention(), 2, 3, 8)
+    masks = {str(node.target): mask for node, mask in mask_nodes(after)}
+    assert sorted(masks) == [
+        "frostline_masks.k.weight", "frostline_masks.out.activation", "frostline_masks.out.weight",
+        "frostline_masks.q.activation", "frostline_masks.q.weight", "frostline_masks.v.weight",
+    ]  # fmt: skip
+    shared = next(node for node, _ in mask_nodes(after) if node.target == "frostline_masks.q.activation")
+    assert len(shared.users) == 3
+
+
+def test_a_tied_weight_has_one_mask() -> None:
+    _, after = masked(Tied(), 2, 4)
+    names = [str(node.target) for node, _ in mask_nodes(after)]
+    assert names.count("frostline_masks.a.weight") == 1
+    assert "frostline_masks.b.weight" not in names
+
+
+def test_parameters_and_state_keep_their_names() -> None:
+    for model, shape in ((chain(), (2, 3, 8, 8)), (Tied(), (2, 4)), (Spare(), (2, 4))):
+        _, after = masked(model, *shape)
+        assert list(after.module.state_dict()) == list(model.state_dict())
+        assert [n for n, _ in after.module.named_parameters()] == [n for n, _ in model.named_parameters()]
+
+
+def test_a_float_checkpoint_loads_into_the_masked_graph_and_back() -> None:
+    _, after = masked(chain(), 2, 3, 8, 8)
+    trained = chain()
+    after.module.load_state_dict(trained.state_dict())
+    back = chain()
+    back.load_state_dict(after.module.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(back.eval()(x), trained.eval()(x))
+
+
+def test_before_the_plan_begins_the_masked_graph_is_the_clipped_model() -> None:
+    before, after = masked(Tied(), 2, 4)  # its activations lie within [-1, 1], and so do its weights
+    x = torch.randn(5, 4)
+    assert torch.equal(before.module(x), after.module(x))
+
+
+def test_masks_twice_are_refused() -> None:
+    graph, after = masked(chain(), 2, 3, 8, 8)
+    with pytest.raises(PassError, match="InsertMasks cannot run: the graph is not captured"):
+        fl.run(after, [InsertMasks(fl.plan(spec(), fl.sites(graph), 100))])
+
+
+def test_a_plan_for_another_graph_is_refused() -> None:
+    graph, _ = masked(chain(), 2, 3, 8, 8)
+    other = fl.capture(Attention(), (torch.randn(2, 3, 8),))
+    with pytest.raises(PassError, match="the plan was made for another graph"):
+        fl.run(other, [InsertMasks(fl.plan(spec(), fl.sites(graph), 100))])

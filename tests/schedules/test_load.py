@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import frostline as fl
+from frostline.errors import SpecError
+from frostline.schedules import Override, ScheduleSpec, load_spec, read_spec
+
+FULL = """\
+version: 1
+binarize: {weights: true, activations: true, keep_float: [first, last, downsample]}
+gradient: {frozen: none}
+progression:
+  order: forward
+  curve: {kind: power, exponent: 3}
+  refresh: {rate: 100}
+  warmup: 5%
+  tail: 10%
+overrides:
+  - {sites: "layer4.*.activation", curve: {kind: cosine}}
+seed: 0
+"""
+
+
+def test_the_spec_of_the_design() -> None:
+    spec = read_spec(FULL)
+    assert spec.binarize.keep_float == ("first", "last", "downsample")
+    assert spec.progression.refresh.rate == 100
+    assert str(spec.progression.warmup) == "5%"
+    assert isinstance(spec.overrides[0], Override)
+    assert str(spec.overrides[0].curve) == "cosine"
+
+
+def test_a_field_knows_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "schedule.yaml"
+    path.write_text(FULL)
+    spec = load_spec(path)
+    assert spec.where("progression", "tail") == f"{path}:9"
+    assert spec.where("overrides", 0, "sites") == f"{path}:11"
+
+
+def faults(text: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        read_spec(text, source="a.yaml")
+    return [str(fault).strip() for fault in caught.value.offences]
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in FULL
+    return FULL.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            replaced("rate: 100", "rate: 100, ratio: 3"),
+            'a.yaml:7: unknown key "progression.refresh.ratio"\n    -> did you mean "rate"?',
+        ),
+        (replaced("version: 1", "version: 2"), 'a.yaml:1: "version": should be 1, got 2'),
+        (replaced("weights: true", "weights: 1"), 'a.yaml:2: "binarize.weights": should be a valid boolean, got 1'),
+        (
+            replaced("exponent: 3", "exponent: -3"),
+            'a.yaml:6: "progression.curve.exponent": should be greater than 0, got -3',
+        ),
+        (
+            replaced("exponent: 3", "exponent: .nan"),
+            'a.yaml:6: "progression.curve.exponent": should be a finite number, got nan',
+        ),
+        (
+            replaced("kind: power", "kind: powr"),
+            'a.yaml:6: "progression.curve": there is no kind "powr"\n    -> did you mean "power"?',
+        ),
+        (
+            replaced(", exponent: 3", ""),
+            'a.yaml:6: "progression.curve.exponent" is missing\n    -> for example `exponent: 3`',
+        ),
+        (
+            replaced("kind: cosine", "kind: cosine, exponent: 2"),
+            'a.yaml:11: unknown key "overrides[0].curve.exponent"',
+        ),
+        (
+            replaced("rate: 100", "rate: 0"),
+            'a.yaml:7: "progression.refresh.rate": should be greater than or equal to 1, got 0',
+        ),
+        (replaced("seed: 0\n", ""), 'a.yaml:1: "seed" is missing\n    -> for example `seed: 0`'),
+        (replaced("  tail: 10%\n", ""), 'a.yaml:4: "progression.tail" is missing\n    -> for example `tail: 10%`'),
+        (replaced("tail: 10%", "tail: 110%"), "a.yaml:9: \"progression.tail\": a share cannot exceed 100%, got '110%'"),
+        (replaced("seed: 0", "seed: 0\nseed: 1"), 'a.yaml:13: "seed" stands here twice\n    -> keep one of them'),
+        (replaced("seed: 0", "seed: 0\n 1: {"), "a.yaml:13: mapping values are not allowed here"),
+        (
+            replaced("frozen: none", "frozen: null"),
+            "a.yaml:3: \"gradient.frozen\": should be 'none', 'identity' or 'clipped', got None\n"
+            '    -> "none" is a word here: `frozen: none`',
+        ),
+        (
+            replaced("order: forward", "order: sideways"),
+            'a.yaml:5: "progression.order": an order is forward, reverse, global, or a list of name patterns, '
+            "one window each, got 'sideways'",
+        ),
+        (
+            replaced(", curve: {kind: cosine}", ""),
+            'a.yaml:11: "overrides[0]": the override changes nothing: give it a curve, a refresh or a gradient',
+        ),
+        (
+            replaced("weights: true, activations: true", "weights: false, activations: false"),
+            'a.yaml:2: "binarize": nothing would turn binary: set weights, activations or both to true',
+        ),
+        ("- 1\n", "a.yaml:1: a spec is a mapping"),
+        ("", "no fields\n    -> version: 1"),
+        ("a: &x 1\nb: *x\n", "a.yaml:2: aliases are not part of a spec"),
+        ("a: \x00", "a.yaml: unacceptable character #x0000: special characters are not allowed"),
+    ],
+)
+def test_a_fault_has_its_line_and_a_remedy(text: str, fault: str) -> None:
+    assert faults(text) == [fault]
+
+
+def test_every_fault_is_listed_at_once_in_the_order_of_the_lines() -> None:
+    text = replaced("version: 1", "version: 7").replace("warmup: 5%", "warmup: soon").replace("seed: 0", "seed: zero")
+    assert [fault.partition(" ")[0] for fault in faults(text)] == ["a.yaml:1:", "a.yaml:8:", "a.yaml:12:"]
+
+
+@pytest.mark.parametrize("name", ["nothing.yaml", "."])
+def test_a_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SpecError, match="cannot read the spec"):
+        load_spec(tmp_path / name)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(SpecError, match="not a text file"):
+        load_spec(tmp_path / "a.yaml")
+
+
+@given(st.text() | st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.lists(s)).map(str))
+def test_no_text_is_worse_than_a_spec_error(text: str) -> None:
+    with pytest.raises(SpecError):
+        read_spec(text)
+
+
+def test_an_edited_spec_is_validated_again() -> None:
+    spec = read_spec(FULL)
+    assert fl.edit_spec(spec, {"progression.order": ["a.*", "*"]}).progression.order == ("a.*", "*")
+    with pytest.raises(SpecError, match="should be greater than 0"):
+        fl.edit_spec(spec, {"progression.curve.exponent": 0})
+    with pytest.raises(SpecError, match=r'"nowhere\.at" is not a field'):
+        fl.edit_spec(spec, {"nowhere.at": 1})
+
+
+@pytest.mark.parametrize("path", sorted(Path("schedules").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_shipped_specs_are_valid(path: Path) -> None:
+    assert isinstance(load_spec(path), ScheduleSpec)

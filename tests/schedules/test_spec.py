@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from frostline.schedules import ScheduleSpec
+from frostline.schedules.load import spec_from_data
+
+durations = (
+    st.integers(0, 1000) | st.integers(0, 100).map(lambda n: f"{n}%") | st.integers(0, 9).map(lambda n: f"{n} epochs")
+)
+curves = st.one_of(
+    st.builds(lambda e: {"kind": "power", "exponent": e}, st.integers(1, 9)),
+    st.builds(lambda e: {"kind": "flipped_power", "exponent": e}, st.floats(0.5, 9)),
+    st.sampled_from([{"kind": "linear"}, {"kind": "cosine"}, {"kind": "instant"}]),
+)
+patterns = st.text("ab.*", min_size=1, max_size=5)
+specs = st.fixed_dictionaries(
+    {
+        "version": st.just(1),
+        "binarize": st.fixed_dictionaries(
+            {"weights": st.just(True), "activations": st.booleans(), "keep_float": st.lists(patterns, max_size=3)}
+        ),
+        "gradient": st.sampled_from(["none", "identity", "clipped"]).map(lambda g: {"frozen": g}),
+        "progression": st.fixed_dictionaries(
+            {
+                "order": st.sampled_from(["forward", "reverse", "global"]) | st.lists(patterns, min_size=1, max_size=3),
+                "curve": curves,
+                "refresh": st.integers(1, 1000).map(lambda r: {"rate": r}),
+                "warmup": durations,
+                "tail": durations,
+            }
+        ),
+        "overrides": st.lists(st.fixed_dictionaries({"sites": patterns, "curve": curves}), max_size=2),
+        "seed": st.integers(0, 2**63 - 1),
+    }
+)
+
+
+@given(specs)
+def test_a_spec_survives_its_own_data(data: dict[str, object]) -> None:
+    spec = spec_from_data(data)
+    assert spec_from_data(spec.as_data()).as_data() == spec.as_data()
+    assert spec_from_data(yaml.safe_load(json.dumps(spec.as_data()))).as_data() == spec.as_data()
+
+
+@given(specs)
+def test_the_published_schema_takes_what_the_loader_takes(data: dict[str, object]) -> None:
+    jsonschema.validate(data, ScheduleSpec.model_json_schema())
+
+
+@pytest.mark.parametrize("path", sorted(Path("schedules").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_published_schema_takes_the_shipped_specs(path: Path) -> None:
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(Path("schedules/schema.json").read_text()))
+
+
+def test_the_published_schema_refuses_what_the_loader_refuses() -> None:
+    data = yaml.safe_load(Path("schedules/stompp.yaml").read_text())
+    data["progression"]["warmup"] = "soon"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, ScheduleSpec.model_json_schema())
+
+
+def test_the_published_schema_is_the_code_s() -> None:
+    """Mended by `frostline schema > schedules/schema.json`."""
+    assert json.loads(Path("schedules/schema.json").read_text()) == ScheduleSpec.model_json_schema()
