@@ -36,8 +36,9 @@ def check(name: str, x: torch.Tensor, bits: torch.Tensor, expected: torch.Tensor
     written = model(name, bits, **attributes)
     onnx.checker.check_model(written, full_check=True)
     session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
-    for values in (session.run(None, {"x": x.numpy()}), ReferenceEvaluator(written).run(None, {"x": x.numpy()})):
-        np.testing.assert_array_equal(values[0], expected.numpy())
+    runners: list[Any] = [session, ReferenceEvaluator(written)]
+    for runner in runners:
+        np.testing.assert_array_equal(runner.run(None, {"x": x.numpy()})[0], expected.numpy())
 
 
 @settings(max_examples=25, deadline=None)
