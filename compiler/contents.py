@@ -9,12 +9,12 @@ from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from frostline.compiler.verify import operations
+from frostline.compiler.exported import operations, read_model
 
 
 def contents(path: str | Path) -> str:
     """The contents of an exported file as a table of text."""
-    model = onnx.load(path)
+    model = read_model(path)
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     table = Table("operation", "what", "input", "weights", "bytes", box=None, header_style="")
     packed = 0

@@ -138,8 +138,8 @@ def verify(
     run: Annotated[Path | None, typer.Option(help="The run that it came from: then it is proven anew.")] = None,
 ) -> None:
     """Check that a file is what its certificate says, and prove it anew against its run if one is given."""
+    from frostline.compiler.exported import read_certificate
     from frostline.compiler.session import session
-    from frostline.compiler.verify import read_certificate
     from frostline.compiler.verify import verify as verify_file
 
     certificate = read_certificate(file)
@@ -155,7 +155,7 @@ def verify(
 def show(file: ModelFile) -> None:
     """Explain an exported file: its certificate, what is binary in it, and what takes how much room."""
     from frostline.compiler.contents import contents
-    from frostline.compiler.verify import read_certificate
+    from frostline.compiler.exported import read_certificate
 
     typer.echo(read_certificate(file))
     typer.echo(f"\n{contents(file)}")

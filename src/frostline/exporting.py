@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from frostline.compiler.certificate import Certificate
+from frostline.compiler.exported import stamp
 from frostline.compiler.files import replacing
 from frostline.compiler.graph import Graph
-from frostline.compiler.verify import stamp, verify
+from frostline.compiler.verify import verify
 from frostline.passes.lowering import lower
 
 

@@ -202,9 +202,8 @@ def _status(program: Program, history: list[Epoch]) -> str:
         turning = "settled" if program.step >= program.plan.windows[-1].stop else "warm-up"
     else:
         turning = f"{window.label} turning {window.turns[0].fraction(program.step):4.0%}"
-    if not history:
-        return f"{turning:<24}"
-    return f"{turning:<24} masked {history[-1].masked:6.1%}  fully binary {history[-1].binary:6.1%}"
+    reached = f"masked {history[-1].masked:.1%} binary {history[-1].binary:.1%}" if history else ""
+    return f"{turning:<21} {reached}"
 
 
 def _row(row: Epoch) -> str:
@@ -216,8 +215,8 @@ def _row(row: Epoch) -> str:
 
 
 def _progress(console: Console) -> Progress:
-    columns = (BarColumn(24), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[status]}"))
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    columns = (BarColumn(10), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[status]}"))
+    return Progress(*columns, TimeRemainingColumn(compact=True), console=console, disable=not console.is_terminal)
 
 
 @contextmanager

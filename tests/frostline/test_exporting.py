@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import frostline as fl
 from frostline.compiler.contents import contents
-from frostline.compiler.verify import read_certificate
+from frostline.compiler.exported import read_certificate
 from frostline.errors import DriftError, FileError, FrostlineError
 from tests.models.small import Attention, Tied, chain, spec
 

@@ -1,0 +1,73 @@
+"""A plan as a table of text: windows and their sites, what overrides decide, what stays float and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from frostline.compiler.sites import Site
+from frostline.schedules import Override
+
+if TYPE_CHECKING:
+    from frostline.compiler.plan import Plan, Turn
+
+
+def table(plan: Plan) -> str:
+    """The text form of a plan."""
+    turns, spec = plan.turns, plan.spec
+    per_epoch = f", {plan.steps_per_epoch} an epoch" if plan.steps_per_epoch else ""
+    lines = [
+        f"plan: {len(turns)} sites turn binary in {len(plan.windows)} windows of {plan.total_steps} steps{per_epoch}",
+        f"      curve {spec.progression.curve}; refresh 1/{spec.progression.refresh.rate} a step; "
+        f"gradient on frozen entries {spec.gradient.frozen}; seed {spec.seed}",
+        "",
+    ]
+    rows = [("window", "steps", "entries", "sites")]
+    for window in plan.windows:
+        entries = sum(_entries(turn.site) for turn in window.turns)
+        rows.append((window.label, f"[{window.start}, {window.stop})", f"{entries:,}", ""))
+        rows += [("", "", f"{_entries(turn.site):,}", _site_row(turn)) for turn in window.turns]
+    lines += _columns(rows)
+    lines += [""] * bool(spec.overrides)
+    for override in spec.overrides:
+        won = sum(turn.rule == override.sites for turn in turns)
+        lines.append(f'override "{override.sites}": {_changes(override)}; decides {won} sites')
+    if plan.kept_float:
+        lines += ["", "stays float"]
+        lines += ["  " + row for row in _columns([(one.name, one.why) for one in plan.kept_float])]
+    if plan.unmatched:
+        lines += ["", f"no operation has this role: {', '.join(plan.unmatched)}"]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _entries(site: Site) -> int:
+    entries = 1
+    for size in site.shape:
+        entries *= size
+    return entries
+
+
+def _site_row(turn: Turn) -> str:
+    others = [operand.name for operand in turn.site.operands[1:]]
+    shared = f" (also {', '.join(others)})" if turn.site.kind == "activation" and others else ""
+    tied = f" (used by {', '.join(o.operation for o in turn.site.operands)})" if _tied(turn.site) else ""
+    rule = f'   <- "{turn.rule}"' if turn.rule else ""
+    return f"{turn.site.name}{shared}{tied}{rule}"
+
+
+def _tied(site: Site) -> bool:
+    return site.kind == "weight" and len(site.operands) > 1
+
+
+def _changes(override: Override) -> str:
+    parts = [
+        f"curve {override.curve}" if override.curve else "",
+        f"refresh 1/{override.refresh.rate} a step" if override.refresh else "",
+        f"gradient {override.gradient.frozen}" if override.gradient else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
