@@ -27,6 +27,10 @@ class Certificate:
     sites: int
     operations: tuple[Proven, ...]
     samples: int
+    pieces: int
+    """How many of the samples went through every piece of the file on its own; all went through the whole."""
+    constant: tuple[str, ...]
+    """Activations that had one sign only for all samples."""
     deviation: float
     """The largest error of a float value between binary operations, relative to the largest value of its tensor."""
     flips: int
@@ -55,12 +59,15 @@ class Certificate:
         if close:
             lines.append(f"  close        {close} operations of float activations and binary weights")
         lines += [
-            f"               {compared:,} outputs compared",
+            f"               {compared:,} outputs compared, of {self.pieces} samples",
             f"  float parts  differ from the graph's by at most {self.deviation:.1e} of their largest value",
             f"  end to end   {self.flips:,} of {self.signs:,} signs differ; "
             f"{self.agreeing} of {self.decisions} decisions agree",
             f"  size         {self.file_bytes:,} bytes; with float32 weights {self.float_bytes:,} ({self.ratio:.1f} x)",
         ]
+        if self.constant:
+            names = ", ".join(self.constant)
+            lines.append(f"  WARNING      one sign only, for all samples, and so no information: {names}")
         return "\n".join(lines)
 
     def to_json(self) -> str:
@@ -70,4 +77,5 @@ class Certificate:
     def from_json(cls, text: str) -> Certificate:
         """Read what `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
         data: dict[str, Any] = json.loads(text)
-        return cls(**{**data, "operations": tuple(Proven(**proof) for proof in data["operations"])})
+        proofs = tuple(Proven(**proof) for proof in data["operations"])
+        return cls(**{**data, "operations": proofs, "constant": tuple(data["constant"])})

@@ -16,10 +16,18 @@ _SEAL = b"frostline checkpoint 1\n"
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a dictionary of plain values, tensors and `state_dict`s. Raises FileError; an older file then stays."""
+    """Write a dictionary of plain values, tensors and `state_dict`s.
+
+    Raises CheckpointError where it holds anything else, FileError where it cannot be written; an older file then stays.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
+    try:
+        torch.load(io.BytesIO(content), weights_only=True)
+    except Exception as error:
+        reason = Offence(str(error).splitlines()[0], remedy="keep to tensors and plain values")
+        raise CheckpointError("the state holds what no checkpoint can", [reason]) from error
     with replacing(path) as part:
         part.write_bytes(_SEAL + hashlib.sha256(content).digest() + content)
 
@@ -33,7 +41,7 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
         raw = Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}", [Offence(error.strerror or str(error))]) from error
-    if not raw.startswith(_SEAL):
+    if not raw.startswith(_SEAL[: len(raw)]):
         raise CheckpointError(f"{path} is not a checkpoint of frostline")
     digest, content = raw[len(_SEAL) : len(_SEAL) + 32], raw[len(_SEAL) + 32 :]
     if hashlib.sha256(content).digest() != digest:

@@ -86,7 +86,7 @@ class Driver:
 
     def _whole_noise(self, turn: Turn, step: int) -> Tensor:
         """The noise of a step: each part as it was last drawn, in one of the `refresh` steps up to this one."""
-        noise = torch.empty(turn.site.shape)
+        noise = torch.empty(turn.site.shape, dtype=torch.float32, device="cpu")
         flat = noise.view(-1)
         for part in range(min(turn.refresh, len(flat))):
             drawn = step - (step - part) % turn.refresh
@@ -96,5 +96,5 @@ class Driver:
     def _draw(self, turn: Turn, step: int, count: int) -> Tensor:
         """Uniform noise in [0, 1) on the CPU, the same on every machine."""
         key = blake2b(f"{self.plan.spec.seed}/{turn.site.name}/{step}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(key, "big") >> 1)
-        return torch.rand(count, generator=generator)
+        generator = torch.Generator("cpu").manual_seed(int.from_bytes(key, "big") >> 1)
+        return torch.rand(count, generator=generator, dtype=torch.float32, device="cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -30,27 +31,34 @@ def read_model(path: str | Path) -> onnx.ModelProto:
     return model
 
 
-def stamp(path: str | Path, certificate: Certificate) -> None:
-    """Write a certificate and the digest of everything else into a file's metadata, in place."""
+def stamp(path: str | Path, certificate: Certificate) -> Certificate:
+    """Write a certificate and a digest of all into a file's metadata, in place.
+
+    Returns the certificate with the size that the file has now, itself included.
+    """
     model = read_model(path)
     _strip(model)
-    digest = _digest(model)
-    helper.set_model_props(model, {_CERTIFICATE: certificate.to_json(), _DIGEST: digest})
-    Path(path).write_bytes(model.SerializeToString(deterministic=True))
+    content = _stamped(model, certificate)
+    while grown := len(content) - certificate.file_bytes:
+        size, with_floats = certificate.file_bytes + grown, certificate.float_bytes + grown
+        certificate = replace(certificate, file_bytes=size, float_bytes=with_floats)
+        content = _stamped(model, certificate)
+    Path(path).write_bytes(content)
+    return certificate
 
 
 def read_certificate(path: str | Path) -> Certificate:
-    """The certificate that a file carries, after checking that nothing else in it has changed since.
+    """The certificate that a file carries, after checking that neither it nor anything else has changed since.
 
     Raises FileError when the file is not one of ours, or was edited.
     """
     model = read_model(path)
-    held = {entry.key: entry.value for entry in model.metadata_props}
+    held = _props(model)
     if _CERTIFICATE not in held or _DIGEST not in held:
         remedy = "export it with frostline"
         raise FileError(f"{path} is not a file of frostline", [Offence("it carries no certificate", remedy=remedy)])
     _strip(model)
-    if _digest(model) != held[_DIGEST]:
+    if _digest(model, held[_CERTIFICATE]) != held[_DIGEST]:
         what = "its content is not what the certificate was made for"
         raise FileError(f"{path} was edited after export", [Offence(what, remedy="export it anew")])
     try:
@@ -71,11 +79,23 @@ def attribute(node: onnx.NodeProto, name: str) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+def _stamped(model: onnx.ModelProto, certificate: Certificate) -> bytes:
+    text = certificate.to_json()
+    stamped = onnx.ModelProto()
+    stamped.CopyFrom(model)
+    helper.set_model_props(stamped, _props(model) | {_CERTIFICATE: text, _DIGEST: _digest(model, text)})
+    return bytes(stamped.SerializeToString(deterministic=True))
+
+
+def _props(model: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
 def _strip(model: onnx.ModelProto) -> None:
-    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key not in (_CERTIFICATE, _DIGEST)}
+    kept = {key: value for key, value in _props(model).items() if key not in (_CERTIFICATE, _DIGEST)}
     del model.metadata_props[:]
     helper.set_model_props(model, kept)
 
 
-def _digest(model: onnx.ModelProto) -> str:
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+def _digest(model: onnx.ModelProto, certificate: str) -> str:
+    return hashlib.sha256(model.SerializeToString(deterministic=True) + certificate.encode()).hexdigest()

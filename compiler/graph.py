@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 _KEY = "frostline"
 
@@ -17,13 +19,14 @@ _KEY = "frostline"
 class Facts:
     """What is known of a node.
 
-    `shape` and `dtype` are those of its value for the example inputs (None where the value is no tensor), `where` is
-    the user's line that computed it, `path` the module that the line belongs to, and `name` the name that users know
-    it by: a site's, or an operation's.
+    `shape` and `dtype` are those of its value for the example inputs (None where the value is no tensor), and `batch`
+    the axes whose size follows the batch's. `where` is the user's line that computed it, `path` the module that the
+    line belongs to, and `name` the name that users know it by: a site's, or an operation's.
     """
 
     shape: tuple[int, ...] | None = None
     dtype: torch.dtype | None = None
+    batch: tuple[int, ...] = (0,)
     where: str | None = None
     path: str = ""
     name: str | None = None
@@ -48,6 +51,33 @@ class Example:
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
 
+    def bound(self, module: fx.GraphModule) -> dict[str, Any]:
+        """The inputs by the names of a graph's placeholders, defaults filled in, tensors copied.
+
+        Raises TypeError when they are not the arguments that the graph takes.
+        """
+        arguments = inspect.signature(module.forward).bind(*self.args, **self.kwargs)
+        arguments.apply_defaults()
+        names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
+        copies = pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), list(arguments.arguments.values()))
+        return dict(zip(names, copies, strict=True))
+
+    def batch_size(self) -> int | None:
+        """The size of the first dimension of the first tensor that has one."""
+        tensors = (leaf for leaf in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor))
+        return next((tensor.shape[0] for tensor in tensors if tensor.dim()), None)
+
+    def picked(self, indices: Sequence[int]) -> Example:
+        """The same inputs with these samples as the batch; tensors that are not as long as the batch stay whole."""
+        own = self.batch_size()
+
+        def pick(tensor: torch.Tensor) -> torch.Tensor:
+            if not tensor.dim() or tensor.shape[0] != own:
+                return tensor
+            return tensor.detach()[torch.as_tensor(indices, device=tensor.device)]
+
+        return Example(*pytree.tree_map_only(torch.Tensor, pick, (self.args, self.kwargs)))
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -56,8 +86,8 @@ class Graph:
     `captured` says by which front end, and what was proven of it.
     """
 
-    module: fx.GraphModule
-    example: Example
+    module: fx.GraphModule = field(repr=False)
+    example: Example = field(repr=False)
     captured: str
 
     @property

@@ -67,6 +67,11 @@ class Plan:
     unmatched: tuple[str, ...]
 
     @property
+    def constant(self) -> tuple[Site, ...]:
+        """The activations that turn although they are never negative: all their signs will be +1."""
+        return tuple(turn.site for turn in self.turns if turn.site.never_negative)
+
+    @property
     def turns(self) -> tuple[Turn, ...]:
         """Every turn, in the order of the windows."""
         return tuple(turn for window in self.windows for turn in window.turns)
@@ -89,8 +94,8 @@ def plan(spec: ScheduleSpec, sites: Sequence[Site], total_steps: int, steps_per_
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
             raise PlanError(f"{name} is a positive whole number of optimizer steps, not {number!r}")
     binary, kept, unmatched, faults = _choose(spec, sites)
-    groups, group_faults = _group(spec, binary)
-    turns, override_faults = _decide(spec, binary)
+    groups, group_faults = _group(spec, binary, sites)
+    turns, override_faults = _decide(spec, binary, sites)
     begin, end, budget_faults = _span(spec, total_steps, steps_per_epoch, len(groups))
     faults += [*group_faults, *override_faults, *budget_faults]
     if not faults and not binary:
@@ -154,10 +159,20 @@ def _matches(pattern: str, site: Site) -> bool:
 def _matches_nothing(pattern: str, names: Iterable[str], where: str | None) -> Offence:
     known = list(dict.fromkeys(names))
     near = nearest(pattern, known) or nearest(pattern.strip("*.?"), known)
-    return Offence(f'"{pattern}" matches no site', where, near or "`frostline plan` lists the sites of a model")
+    few = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+    return Offence(f'"{pattern}" matches no site', where, near or f"there are: {few}")
 
 
-def _group(spec: ScheduleSpec, binary: list[Site]) -> tuple[list[tuple[str, list[Site]]], list[Offence]]:
+def _matches_no_binary(pattern: str, binary: Sequence[Site], sites: Sequence[Site], where: str | None) -> Offence:
+    """The offence of a pattern that no turning site matches: there is none of that name, or it stays float."""
+    if any(_matches(pattern, site) for site in sites):
+        return Offence(f'every site that "{pattern}" matches stays float', where, "remove it, or keep fewer float")
+    return _matches_nothing(pattern, (site.name for site in binary), where)
+
+
+def _group(
+    spec: ScheduleSpec, binary: list[Site], sites: Sequence[Site]
+) -> tuple[list[tuple[str, list[Site]]], list[Offence]]:
     """The groups of sites that share a window, in the order of the windows."""
     order = spec.progression.order
     if order == "global":
@@ -175,7 +190,11 @@ def _group(spec: ScheduleSpec, binary: list[Site]) -> tuple[list[tuple[str, list
         groups.append((pattern, members))
         if not members:
             where = spec.where("progression", "order", index)
-            faults.append(_matches_nothing(pattern, (site.name for site in binary), where))
+            if any(_matches(pattern, site) for site in binary):
+                what = f'every site that "{pattern}" matches is taken by an entry before it'
+                faults.append(Offence(what, where, "put the narrower pattern first"))
+            else:
+                faults.append(_matches_no_binary(pattern, binary, sites, where))
     if left:
         names = ", ".join(site.name for site in left)
         remedy = 'add their patterns, or a last entry "*"'
@@ -190,7 +209,7 @@ def _by_depth(sites: Iterable[Site]) -> dict[int, list[Site]]:
     return grouped
 
 
-def _decide(spec: ScheduleSpec, binary: list[Site]) -> tuple[dict[str, Turn], list[Offence]]:
+def _decide(spec: ScheduleSpec, binary: list[Site], sites: Sequence[Site]) -> tuple[dict[str, Turn], list[Offence]]:
     """How each site turns; the window is still open. Of several overrides the most specific wins, then the later."""
     turns: dict[str, Turn] = {}
     for site in binary:
@@ -201,7 +220,7 @@ def _decide(spec: ScheduleSpec, binary: list[Site]) -> tuple[dict[str, Turn], li
             gradient, rule = override.gradient or gradient, override.sites
         turns[site.name] = Turn(site, 0, 0, curve, refresh.rate, gradient.frozen, rule)
     faults = [
-        _matches_nothing(override.sites, (site.name for site in binary), spec.where("overrides", index, "sites"))
+        _matches_no_binary(override.sites, binary, sites, spec.where("overrides", index, "sites"))
         for index, override in enumerate(spec.overrides)
         if not any(_matches(override.sites, site) for site in binary)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -31,20 +32,21 @@ def table(plan: Plan) -> str:
     lines += [""] * bool(spec.overrides)
     for override in spec.overrides:
         won = sum(turn.rule == override.sites for turn in turns)
-        lines.append(f'override "{override.sites}": {_changes(override)}; decides {won} sites')
+        lines.append(f'override "{override.sites}": {_changes(override)}; the most specific one of {won} sites')
     if plan.kept_float:
         lines += ["", "stays float"]
         lines += ["  " + row for row in _columns([(one.name, one.why) for one in plan.kept_float])]
+    if plan.constant:
+        lines += ["", "WARNING: never negative, so that every sign will be +1 and nothing gets through"]
+        lines += ["  " + row for row in _columns([(site.name, site.where or "") for site in plan.constant])]
+        lines += ["  -> put a normalisation after the ReLU, use Hardtanh in its place, or keep these float"]
     if plan.unmatched:
         lines += ["", f"no operation has this role: {', '.join(plan.unmatched)}"]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _entries(site: Site) -> int:
-    entries = 1
-    for size in site.shape:
-        entries *= size
-    return entries
+    return math.prod(site.shape)
 
 
 def _site_row(turn: Turn) -> str:

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_binarize, is_binary, is_unpack
 from frostline.compiler.operations import operation_of
+from frostline.errors import Offence, UsageError
 
 Array = npt.NDArray[Any]
 
@@ -42,15 +43,22 @@ def twin_of(graph: Graph) -> fx.GraphModule:
 
 
 def reference_of(module: fx.GraphModule, inputs: Example) -> Reference:
-    """Run a binary module, as `twin_of` gives it, and keep what its sites and operations compute."""
-    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().cpu(), (inputs.args, inputs.kwargs))
-    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
-    given = [*args, *(kwargs[str(p.target)] for p in placeholders[len(args) :] if str(p.target) in kwargs)]
-    recorder = _Recorder(module)
-    with torch.no_grad():
-        result = recorder.run(*given)
+    """Run a binary module, as `twin_of` gives it, and keep what its sites and operations compute.
+
+    Raises UsageError when the inputs are not such as the module takes.
+    """
+    try:
+        given = pytree.tree_map_only(Tensor, lambda t: t.cpu(), list(inputs.bound(module).values()))
+        arguments = pytree.tree_map_only(Tensor, Tensor.clone, given)
+        recorder = _Recorder(module)
+        with torch.no_grad():
+            result = recorder.run(*given)
+    except (TypeError, RuntimeError, ValueError, IndexError) as error:
+        remedy = "inputs are a tuple of the model's positional arguments, batch first"
+        first = str(error).strip().splitlines()[0]
+        raise UsageError("the model does not run on these inputs", [Offence(first, remedy=remedy)]) from error
     values = recorder.values
-    found = Reference(_arrays(given), {}, {}, {}, {}, set(), _arrays(result))
+    found = Reference(_arrays(arguments), {}, {}, {}, {}, set(), _arrays(result))
     for node in module.graph.nodes:
         name, operation = str(facts(node).name), operation_of(node)
         if is_binarize(node):
@@ -68,15 +76,13 @@ def reference_of(module: fx.GraphModule, inputs: Example) -> Reference:
 
 
 def samples(inputs: Example, count: int) -> Iterator[Example]:
-    """The inputs in parts of at most `count` samples; tensors that are not as long as the first go whole into each."""
-    tensors = [leaf for leaf in pytree.tree_leaves((inputs.args, inputs.kwargs)) if isinstance(leaf, Tensor)]
-    own = next((tensor.shape[0] for tensor in tensors if tensor.dim()), 1)
-    for start in range(0, max(own, 1), count):
-
-        def part(tensor: Tensor, start: int = start) -> Tensor:
-            return tensor[start : start + count] if tensor.dim() and tensor.shape[0] == own else tensor
-
-        yield Example(*pytree.tree_map_only(Tensor, part, (inputs.args, inputs.kwargs)))
+    """The inputs in parts of at most `count` samples."""
+    own = inputs.batch_size()
+    if own is None or own <= count:
+        yield inputs
+        return
+    for start in range(0, own, count):
+        yield inputs.picked(range(start, min(start + count, own)))
 
 
 class _Recorder(fx.Interpreter):

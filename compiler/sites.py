@@ -12,10 +12,13 @@ from itertools import count
 from typing import Any, Literal
 
 import networkx as nx
+import torch
 from torch import fx, nn
 
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.operations import Operation, operation_of
+from frostline.compiler.signs import never_negative
+from frostline.errors import CaptureError, Offence
 
 Kind = Literal["weight", "activation"]
 
@@ -41,7 +44,7 @@ class Site:
     """A value that can turn binary.
 
     `shape` is the shape of its mask: a weight's own, an activation's without the batch. `depth` is that of its first
-    use, and `where` the user's line of it.
+    use, and `where` the user's line of it. A value that is `never_negative` has one sign only.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Site:
     shape: tuple[int, ...]
     where: str | None
     operands: tuple[Operand, ...]
+    never_negative: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,44 +62,60 @@ class _Use:
     operation: Operation
     name: str
     weight: str
+    source: fx.Node
+    parameter: nn.Parameter
 
 
 def sites(graph: Graph) -> tuple[Site, ...]:
-    """All sites of a graph in depth order, ties in graph order. Parallel branches share a depth."""
+    """All sites of a graph in depth order, ties in graph order. Parallel branches share a depth.
+
+    Raises CaptureError where a weight is no float32, the one type that is trained and lowered.
+    """
     uses = list(_uses(graph))
     flow = _flow(graph.module.graph)
     depths = _levels(flow, uses)
     roles = _roles(graph, uses, flow, depths)
-    parameters = dict(graph.module.named_parameters(remove_duplicate=False))
     found: dict[tuple[Kind, int], Site] = {}
     for use in uses:
-        arguments = use.operation.bind(use.node)
-        source, weight = arguments["input"], parameters[use.weight]
-        common = (use.name, use.node.name)
-        placed = (depths[use.node], roles[use.node])
         where = facts(use.node).where
-        shape = facts(source).shape or ()
-        candidates: tuple[tuple[Kind, int, tuple[int, ...], Operand], ...] = (
-            ("activation", id(source), shape[1:], Operand(_joined(use.name, "activation"), *common, "input", *placed)),
-            ("weight", id(weight), tuple(weight.shape), Operand(use.weight, *common, "weight", *placed)),
+        placed = (depths[use.node], roles[use.node])
+        read = Operand(_joined(use.name, "activation"), use.name, use.node.name, "input", *placed)
+        weight = Operand(use.weight, use.name, use.node.name, "weight", *placed)
+        positive = never_negative(use.source, graph.module)
+        candidates: tuple[tuple[tuple[Kind, int], Operand, tuple[int, ...], bool], ...] = (
+            (("activation", id(use.source)), read, _mask_shape(use.source), positive),
+            (("weight", id(use.parameter)), weight, tuple(use.parameter.shape), False),
         )
-        for kind, value, mask, operand in candidates:
-            known = found.get((kind, value))
+        for key, operand, shape, sign in candidates:
+            known = found.get(key)
             if known is None:
-                found[kind, value] = Site(operand.name, operand.depth, kind, mask, where, (operand,))
+                found[key] = Site(operand.name, operand.depth, key[0], shape, where, (operand,), sign)
             else:
                 depth = min(known.depth, operand.depth)
-                found[kind, value] = replace(known, depth=depth, operands=(*known.operands, operand))
+                found[key] = replace(known, depth=depth, operands=(*known.operands, operand))
     return tuple(sorted(found.values(), key=lambda site: site.depth))
 
 
+def _mask_shape(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a value without the batch: no axis where it comes first, one entry where it comes later."""
+    known = facts(node)
+    sizes = tuple(1 if axis in known.batch else size for axis, size in enumerate(known.shape or ()))
+    return sizes[1:] if 0 in known.batch else sizes
+
+
 def _uses(graph: Graph) -> Iterator[_Use]:
-    """Every operation whose weight is a parameter, with unique names."""
-    aliases: dict[int, list[str]] = {}
-    for alias, parameter in graph.module.named_parameters(remove_duplicate=False):
-        aliases.setdefault(id(parameter), []).append(alias)
+    """Every operation of an activation and a parameter, with unique names."""
     parameters = dict(graph.module.named_parameters(remove_duplicate=False))
-    taken: set[str] = set()
+    aliases: dict[int, list[str]] = {}
+    for alias, parameter in parameters.items():
+        aliases.setdefault(id(parameter), []).append(alias)
+    taken = {
+        *parameters,
+        *(name for name, _ in graph.module.named_buffers()),
+        *(n for n, _ in graph.module.named_modules()),
+    }
+    taken_operations: set[str] = set()
+    offences = []
     for node in graph.nodes:
         operation = operation_of(node)
         if operation is None:
@@ -105,13 +125,20 @@ def _uses(graph: Graph) -> Iterator[_Use]:
         if not isinstance(source, fx.Node) or not isinstance(weight, fx.Node) or weight.op != "get_attr":
             continue
         held = parameters.get(str(weight.target))
-        if held is None or not held.is_floating_point() or facts(source).shape is None:
+        if held is None or source.op == "get_attr" or facts(source).shape is None:
             continue
-        name = _operation_name(facts(node).path, aliases[id(held)])
-        name = name or operation.name  # the model itself is the operation
-        unique = next(n for i in count(1) if (n := name if i == 1 else f"{name}@{i}") not in taken)
-        taken.add(unique)
-        yield _Use(node, operation, unique, aliases[id(held)][0])
+        if held.dtype != torch.float32:
+            offences.append(Offence(f"{weight.target} is {held.dtype}", facts(node).where, "use model.float()"))
+            continue
+        names = aliases[id(held)]
+        name = _operation_name(facts(node).path, names) or operation.name  # or the model itself is the operation
+        free = (name if i == 1 else f"{name}@{i}" for i in count(1))
+        unique = next(n for n in free if n not in taken_operations and _joined(n, "activation") not in taken)
+        taken_operations.add(unique)
+        own = _joined(name, "weight")
+        yield _Use(node, operation, unique, own if own in names else names[0], source, held)
+    if offences:
+        raise CaptureError("only float32 can be trained and lowered", offences)
 
 
 def _operation_name(path: str, aliases: list[str]) -> str:
@@ -151,7 +178,7 @@ def _roles(graph: Graph, uses: list[_Use], flow: Any, depths: Mapping[fx.Node, i
     roles: dict[fx.Node, tuple[str, ...]] = {}
     for use in uses:
         holds = {
-            "first": depths[use.node] == 1 and use.operation.bind(use.node)["input"] in fed,
+            "first": depths[use.node] == 1 and use.source in fed,
             "last": heights[use.node] == 1,
             "downsample": use.node in projections,
         }
@@ -162,13 +189,13 @@ def _roles(graph: Graph, uses: list[_Use], flow: Any, depths: Mapping[fx.Node, i
 def _fed_by_floats(graph: Graph, flow: Any) -> set[fx.Node]:
     """The nodes that a floating-point input of the model reaches."""
     fed: set[fx.Node] = set()
+    containers: set[fx.Node] = set()
     for node in nx.topological_sort(flow):
-        dtype = facts(node).dtype
-        if node.op == "placeholder":
-            reached = dtype is not None and dtype.is_floating_point
-        else:
-            reached = any(source in fed for source in flow.predecessors(node))
-        if reached:
+        dtype, above = facts(node).dtype, list(flow.predecessors(node))
+        from_input = node.op == "placeholder" or any(source in containers for source in above)
+        if dtype is None and from_input:
+            containers.add(node)  # a dictionary or tuple of inputs
+        elif (from_input and dtype is not None and dtype.is_floating_point) or any(source in fed for source in above):
             fed.add(node)
     return fed
 
@@ -182,9 +209,11 @@ def _projections(graph: Graph, uses: list[_Use], depths: Mapping[fx.Node, int]) 
             continue
         for side, other in (sides, sides[::-1]):
             nearest = list(_nearest(side, by_node))
-            if len(nearest) == 1 and _one_pixel(nearest[0], graph.module) and depths[other] >= depths[nearest[0].node]:
+            if len(nearest) != 1 or not _one_pixel(nearest[0]) or depths[other] < depths[nearest[0].node]:
+                continue
+            if not _reaches(nearest[0].node, other, depths):
                 main = list(_nearest(other, by_node))
-                if not (len(main) == 1 and _one_pixel(main[0], graph.module) and depths[other] == depths[side]):
+                if not (len(main) == 1 and _one_pixel(main[0]) and depths[other] == depths[side]):
                     yield nearest[0].node
 
 
@@ -206,6 +235,18 @@ def _nearest(node: fx.Node, uses: Mapping[fx.Node, _Use]) -> Iterator[_Use]:
             waiting += new
 
 
-def _one_pixel(use: _Use, module: nn.Module) -> bool:
-    shape = module.get_parameter(use.weight).shape
-    return use.operation.spatial > 0 and all(size == 1 for size in shape[2:])
+def _reaches(node: fx.Node, below: fx.Node, depths: Mapping[fx.Node, int]) -> bool:
+    """Whether a value follows from a node; only nodes at least as deep can."""
+    waiting, seen = [below], {below}
+    while waiting:
+        here = waiting.pop()
+        if here is node:
+            return True
+        new = [s for s in here.all_input_nodes if s not in seen and depths[s] >= depths[node]]
+        seen.update(new)
+        waiting += new
+    return False
+
+
+def _one_pixel(use: _Use) -> bool:
+    return use.operation.spatial > 0 and all(size == 1 for size in use.parameter.shape[2:])

@@ -8,6 +8,7 @@ lie within float rounding of zero: they are counted, and the decisions must agre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_unpack
 from frostline.compiler.reference import Array, Reference, reference_of, samples, twin_of
 from frostline.compiler.session import open_model, runtime
-from frostline.errors import DriftError, Offence
+from frostline.errors import DriftError, Offence, UsageError
 
 _TOLERANCE = 1e-3
 _AGREEMENT = 0.95
@@ -32,22 +33,33 @@ _PART = 32
 
 
 def verify(
-    path: str | Path, graph: Graph, inputs: tuple[Any, ...] | None = None, target: str = "portable"
+    path: str | Path,
+    graph: Graph,
+    inputs: tuple[Any, ...] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    target: str = "portable",
+    name: str | Path | None = None,
 ) -> Certificate:
     """Re-open a written file and prove it against the binary graph that it was lowered from.
 
-    `inputs` are positional arguments of the model, batch first, real data at best; the example's by default. The first
-    32 samples go through every piece of the file, all of them through the whole, 32 at a time.
+    `inputs` and `kwargs` are arguments of the model, batch first, real data at best; the example's by default. The
+    first 32 samples go through every piece of the file, all of them through the whole, 32 at a time. `name` is what
+    messages call the file.
 
-    Raises DriftError with every piece that does not hold, FileError when the file is not a model.
+    Raises DriftError with every piece that does not hold, FileError when the file is not a model, and UsageError when
+    the model does not run on the inputs.
     """
     model = read_model(path)
     module = twin_of(graph)
-    given = graph.example if inputs is None else Example(inputs)
+    given = graph.example if inputs is None else _example(inputs, kwargs)
     first = reference_of(module, next(samples(given, _PART)))
-    pieces = _run(_open(_pieces(model)), _piece_inputs(model, first))
+    cut = _open(_pieces(model))
+    feeds = _piece_inputs(model, first)
+    pieces = _run(cut, feeds)
     deviation, float_faults = _float_parts(model, first, pieces)
     faults = [*_site_faults(model, first, pieces), *_product_faults(model, first, pieces), *float_faults]
+    faults += _zero_faults(first, _run(cut, feeds | _zeros(first)))
     whole = _Whole()
     opened = _open(_exposed(model))
     for part in samples(given, _PART):
@@ -55,7 +67,7 @@ def verify(
         whole.add(model, reference, _run(opened, _named(model, reference.arguments)))
     faults += whole.faults()
     if faults:
-        raise DriftError(f"{path} does not compute what the graph computes", faults)
+        raise DriftError(f"{name or path} does not compute what the graph computes", faults)
     packed = sum(bits.nbytes for bits in first.bits.values())
     unpacked = sum(4 * _weights(node) for node in graph.nodes if is_unpack(node))
     size = Path(path).stat().st_size
@@ -69,6 +81,8 @@ def verify(
             if name in first.products
         ),
         samples=whole.samples,
+        pieces=min(whole.samples, _PART),
+        constant=tuple(site for site, signs in whole.seen.items() if len(signs) == 1),
         deviation=deviation,
         flips=whole.flips,
         signs=whole.signs,
@@ -80,11 +94,29 @@ def verify(
     )
 
 
+def _example(inputs: object, kwargs: Mapping[str, Any] | None) -> Example:
+    if not isinstance(inputs, tuple):
+        remedy = "write (x,) for a single tensor"
+        raise UsageError("inputs is not a tuple", [Offence(f"it is a {type(inputs).__name__}", remedy=remedy)])
+    return Example(inputs, dict(kwargs or {}))
+
+
+def _zeros(reference: Reference) -> dict[str, Array]:
+    """Zeros of both signs for every site."""
+    return {
+        f"given:{site}": np.copysign(np.zeros_like(reference.inputs[site]), reference.inputs[site])
+        for site in reference.signs
+    }
+
+
+def _zero_faults(reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:
+    for site in reference.signs:
+        if not (pieces[f"own:{site}"] == 1).all():
+            yield Offence(f"the sign of 0 is not +1 at {site}")
+
+
 def _weights(node: fx.Node) -> int:
-    count = 1
-    for size in facts(node).shape or ():
-        count *= size
-    return count
+    return math.prod(facts(node).shape or ())
 
 
 def _pieces(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -124,11 +156,11 @@ def _side(node: onnx.NodeProto) -> str:
 
 
 def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The whole file, with the signs of every site among its outputs."""
+    """The whole file, with the signs of every site and the products of every operation among its outputs."""
     exposed = _copy(model)
     ends = {value.name for value in exposed.graph.output}
-    signs = [node.output[0] for _, node in operations(exposed) if node.op_type == "Binarize"]
-    exposed.graph.output.extend(_untyped(name) for name in signs if name not in ends)
+    ours = [node.output[0] for _, node in operations(exposed)]
+    exposed.graph.output.extend(_untyped(name) for name in ours if name not in ends)
     return exposed
 
 
@@ -249,27 +281,34 @@ class _Whole:
     signs: int = 0
     decisions: int = 0
     agreeing: int = 0
+    seen: dict[str, set[float]] = field(default_factory=dict)
     spoiled: dict[str, None] = field(default_factory=dict)
 
     def add(self, model: onnx.ModelProto, reference: Reference, ends: Mapping[str, Array]) -> None:
         self.samples += next((int(a.shape[0]) for a in reference.arguments if a.ndim), 1)
         for site, node in operations(model):
-            if node.op_type == "Binarize" and site in reference.signs:
-                own, expected = ends[node.output[0]], reference.signs[site]
+            own = ends[node.output[0]]
+            if site in reference.signs:
                 if not np.isin(own, (-1.0, 1.0)).all():
-                    self.spoiled[site] = None
-                self.flips += int((own != expected).sum())
-                self.signs += expected.size
+                    self.spoiled[f"{site} is not two-valued in the file"] = None
+                self.flips += int((own != reference.signs[site]).sum())
+                self.signs += own.size
+                self.seen.setdefault(site, set()).update(np.unique(own).tolist())
+            elif site in reference.binary and not np.array_equal(own, np.rint(own)):
+                self.spoiled[f"the products of {site} are not integers in the file"] = None
         for value, expected in zip(model.graph.output, reference.outputs, strict=False):
             own = ends[value.name]
-            classes = expected.ndim >= 2 and expected.shape[-1] > 1 and expected.dtype.kind == "f"
+            if not np.isfinite(expected).all():
+                self.spoiled["the graph's own outputs are not finite: did training diverge?"] = None
+            axis = 1 if expected.ndim >= 4 else expected.ndim - 1
+            classes = expected.ndim >= 2 and expected.shape[axis] > 1 and expected.dtype.kind == "f"
             if classes and own.shape == expected.shape:
-                same = own.argmax(-1) == expected.argmax(-1)
+                same = own.argmax(axis) == expected.argmax(axis)
                 self.decisions += same.size
                 self.agreeing += int(same.sum())
 
     def faults(self) -> Iterator[Offence]:
-        for site in self.spoiled:
-            yield Offence(f"{site} is not two-valued in the file")
+        for fault in self.spoiled:
+            yield Offence(fault)
         if self.agreeing < _AGREEMENT * self.decisions:
             yield Offence(f"only {self.agreeing} of {self.decisions} decisions agree with the graph's")

@@ -35,9 +35,6 @@ class InsertMasks(Pass):
         for turn in self.plan.turns:
             _insert(graph, turn, nodes)
 
-    def __str__(self) -> str:
-        return type(self).__name__
-
 
 def _insert(graph: Graph, turn: Turn, nodes: dict[str, fx.Node]) -> None:
     site = turn.site
@@ -46,7 +43,8 @@ def _insert(graph: Graph, turn: Turn, nodes: dict[str, fx.Node]) -> None:
     weight = graph.module.get_parameter(str(source.target)) if site.kind == "weight" else None
     device = weight.device if weight is not None else next(graph.module.parameters()).device
     graph.module.add_submodule(target, Mask(site.shape, turn.frozen, device))
-    with graph.module.graph.inserting_after(source):
+    # Before the first reader, not after the source: what changes the source in place lies between.
+    with graph.module.graph.inserting_before(nodes[site.operands[0].node]):
         mask = graph.module.graph.call_module(target, (source,))
     set_facts(mask, replace(facts(source), name=site.name, where=site.where))
     for operand in site.operands:

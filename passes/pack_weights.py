@@ -46,7 +46,10 @@ def _pack(graph: Graph, sign: fx.Node, source: fx.Node) -> None:
 
 
 def _forget(graph: Graph, weight: torch.nn.Parameter) -> None:
-    """Drop a parameter under all its names."""
+    """Drop a parameter under all its names, unless a module that runs as a whole, such as an Embedding, needs it."""
+    called = [graph.module.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"]
+    if any(parameter is weight for module in called for parameter in module.parameters()):
+        return
     for module in graph.module.modules():
         for name in [name for name, parameter in module._parameters.items() if parameter is weight]:
             delattr(module, name)

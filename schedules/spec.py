@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetPydanticSchema, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, PrivateAttr, model_validator
 from pydantic_core import core_schema
 
 from frostline.schedules.curves import Curve
@@ -51,6 +51,11 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+def _whole(value: object) -> object:
+    """True and 1.0 equal 1 in Python, but are no version."""
+    return value if type(value) is int else str(value)
+
+
 class Binarize(_Part):
     """What turns binary: weights, activations or both, and what stays float."""
 
@@ -86,6 +91,13 @@ class Progression(_Part):
     warmup: DurationField
     tail: DurationField
 
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        shares = [duration.amount for duration in (self.warmup, self.tail) if duration.unit == "%"]
+        if sum(shares) >= 100:
+            raise ValueError("warm-up and tail leave no room for a window")
+        return self
+
 
 class Override(_Part):
     """What differs for the sites that a pattern matches."""
@@ -105,7 +117,7 @@ class Override(_Part):
 class ScheduleSpec(_Part):
     """A whole schedule, as `load_spec` reads it from a file."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_whole)]
     binarize: Binarize
     gradient: Gradient
     progression: Progression

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import fx, nn
 
 from frostline.compiler.capture import fx_tracer
-from frostline.compiler.capture.proof import on_meta, prove, run_example
-from frostline.compiler.capture.user_line import user_line
-from frostline.compiler.graph import Example, Facts, Graph, assemble, facts, set_facts, share
+from frostline.compiler.capture.proof import batches, first_line, on_meta, prove, run_example
+from frostline.compiler.capture.user_line import reads_of_training, user_line
+from frostline.compiler.graph import Example, Graph, assemble, facts, set_facts, share
 from frostline.errors import CaptureError, Offence
 
 
@@ -26,6 +27,8 @@ class FrontEnd(Protocol):
 
 FRONT_ENDS: tuple[FrontEnd, ...] = (fx_tracer.FxTracer(),)
 """In the order in which they are tried."""
+
+_SHOWN = 4
 
 
 def capture(
@@ -48,25 +51,45 @@ def capture(
     try:
         run_example(copy.deepcopy(twin), example)
     except Exception as error:
-        reason = Offence(_first_line(error), user_line(error), "see device, dtype, shape and number of the inputs")
+        reason = Offence(first_line(error), user_line(error), "see device, dtype, shape and number of the inputs")
         raise CaptureError("the model does not run on its example inputs", [reason]) from error
 
     reasons: list[Offence] = []
     for front_end in FRONT_ENDS:
         try:
-            graph = front_end.trace(copy.deepcopy(twin), example)
-            module = assemble(share(model), graph, model.training)
+            traced = copy.deepcopy(twin)
+            graph = front_end.trace(traced, example)
+            module = assemble(_with_constants(share(model), traced, graph), graph, model.training)
             proof = prove(twin, module, example)
+            if not proof.differences:
+                captured = Graph(module, example, f"{front_end.name}, {proof}")
+                _record_shapes(captured)
+                return captured
         except Exception as error:
-            reasons.append(Offence(f"{front_end.name}: {_first_line(error)}", user_line(error)))
+            reasons.append(Offence(f"{front_end.name}: {first_line(error)}", user_line(error), _advice(error)))
             continue
-        if proof.differences:
-            reasons += [Offence(f"{front_end.name}: {difference}") for difference in proof.differences]
-            continue
-        captured = Graph(module, example, f"{front_end.name}, {proof}")
-        _record_shapes(captured)
-        return captured
+        reasons += [Offence(f"{front_end.name}: {difference}") for difference in proof.differences[:_SHOWN]]
+        if len(proof.differences) > _SHOWN:
+            reasons.append(Offence(f"{front_end.name}: and {len(proof.differences) - _SHOWN} more differences"))
+        reasons += reads_of_training(model)
     raise CaptureError(f"{type(model).__name__} cannot be captured", reasons)
+
+
+def _with_constants(tree: nn.Module, traced: nn.Module, graph: fx.Graph) -> nn.Module:
+    """Tensors that the tracer found in the forward itself come along, outside of the state."""
+    for node in graph.nodes:
+        target = str(node.target)
+        if node.op == "get_attr" and "." not in target and not hasattr(tree, target):
+            constant = getattr(traced, target)
+            if isinstance(constant, torch.Tensor):
+                tree.register_buffer(target, constant.detach(), persistent=False)
+    return tree
+
+
+def _advice(error: Exception) -> str | None:
+    if "control flow" in str(error):
+        return "Python cannot branch on a traced value: write it with torch.where, or move the choice out of forward"
+    return None
 
 
 def _check(model: object, example_inputs: object, example_kwargs: object) -> Example:
@@ -83,41 +106,41 @@ def _check(model: object, example_inputs: object, example_kwargs: object) -> Exa
     return Example(example_inputs, dict(kwargs))
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+class _Values(fx.Interpreter):
+    """Runs a graph once and keeps the shape and dtype of every tensor, by the name of its node."""
 
-
-class _Shapes(fx.Interpreter):
-    """Runs a graph once and notes the shape and dtype of every value on the node of the original."""
-
-    def __init__(self, module: fx.GraphModule, originals: Mapping[str, fx.Node]) -> None:
+    def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self._originals = originals
+        self.found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        node = self._originals[n.name]
         if isinstance(value, torch.Tensor):
-            old = facts(node)
-            set_facts(node, Facts(tuple(value.shape), value.dtype, old.where, old.path, old.name))
+            self.found[n.name] = tuple(value.shape), value.dtype
         return value
 
 
 def _record_shapes(graph: Graph) -> None:
+    """Note the shape of every value for the example, and which of its axes follow the batch."""
     twin = copy.deepcopy(graph.module).eval()
-    originals = {node.name: node for node in graph.nodes}
-    arguments = _positional(twin, graph.example)
-    with torch.no_grad(), torch.random.fork_rng(enabled=not on_meta(twin, graph.example)):
-        _Shapes(twin, originals).run(*arguments)
+    own = _values(twin, graph.example)
+    try:
+        small, large = (_values(twin, example) for _, example in batches(graph.example))
+    except Exception:
+        small = large = {}  # the model takes no other batch than its own: its first axis it is
+    for node in graph.nodes:
+        if node.name not in own:
+            continue
+        shape, dtype = own[node.name]
+        axes: tuple[int, ...] = (0,)
+        if node.name in small and node.name in large and len(small[node.name][0]) == len(large[node.name][0]):
+            pairs = zip(small[node.name][0], large[node.name][0], strict=True)
+            axes = tuple(axis for axis, (one, other) in enumerate(pairs) if one != other)
+        set_facts(node, replace(facts(node), shape=shape, dtype=dtype, batch=axes))
 
 
-def _positional(module: fx.GraphModule, example: Example) -> list[Any]:
-    """The example as the graph's placeholders expect it."""
-    rest = list(example.args)
-    arguments = []
-    for node in module.graph.nodes:
-        if node.op == "placeholder":
-            default = node.args[0] if node.args else None
-            arguments.append(rest.pop(0) if rest else example.kwargs.get(str(node.target), default))
-    return arguments
+def _values(module: fx.GraphModule, example: Example) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    interpreter = _Values(module)
+    with torch.no_grad(), torch.random.fork_rng(enabled=not on_meta(module, example)):
+        interpreter.run(*example.bound(module).values())
+    return interpreter.found

@@ -27,6 +27,9 @@ class FxTracer:
     def trace(self, model: nn.Module, example: Example) -> fx.Graph:
         """The graph of a model's forward; arguments that the example leaves out keep their defaults."""
         signature = inspect.signature(model.forward)
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and _gathers(parameter, example):
+                raise TypeError(f"forward gathers arguments in *{parameter.name}: name each of them")
         given = signature.bind(*example.args, **example.kwargs).arguments
         left_out = {
             name: parameter.default
@@ -34,6 +37,10 @@ class FxTracer:
             if name not in given and parameter.default is not inspect.Parameter.empty
         }
         return _Tracer(model).trace(model, concrete_args=left_out or None)
+
+
+def _gathers(parameter: inspect.Parameter, example: Example) -> bool:
+    return parameter.kind is parameter.VAR_POSITIONAL or bool(example.kwargs)
 
 
 class _Tracer(fx.Tracer):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,28 +45,38 @@ def prove(model: nn.Module, graph: nn.Module, example: Example) -> Proof:
     if on_meta(model, example):
         return Proof(tuple(differences), "not proven: on the meta device there are no values to compare")
     twin = copy.deepcopy(graph)
-    batches: list[str] = []
+    constants = {f"the buffer {name}" for name in names[1] - names[0]}
+    sizes: list[str] = []
     modes: list[str] = []
+    failures: dict[str, Exception] = {}
     for training, mode in _MODES.items():
-        for batch, inputs in _inputs(example):
+        for batch, inputs in batches(example):
             expected = _run(copy.deepcopy(model), inputs, training)
             if expected.failure is not None:
-                continue  # The eager model itself does not take this mode and batch, so nothing is promised of it.
-            batches += [batch] * (batch not in batches)
+                failures[mode] = expected.failure
+                continue  # nothing is promised where the eager model itself does not run
+            sizes += [batch] * (batch not in sizes)
             modes += [mode] * (mode not in modes)
-            differences += [
-                f"in {mode} mode, batch of {batch}, {d}" for d in _compare(expected, _run(twin, inputs, training))
-            ]
-    if not modes:
-        differences.append("the model ran neither in train nor in eval mode, so nothing could be compared")
-    return Proof(tuple(differences), f"proven in {' and '.join(modes)} mode at batch {' and '.join(batches)}")
+            actual = _run(twin, inputs, training)
+            differences += [f"in {mode} mode, batch of {batch}, {d}" for d in _compare(expected, actual, constants)]
+    for mode, failure in failures.items():
+        if mode not in modes:
+            differences.append(f"the model itself does not run in {mode} mode: {first_line(failure)}")
+    return Proof(tuple(differences), f"proven in {' and '.join(modes)} mode at batch {' and '.join(sizes)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def run_example(model: nn.Module, example: Example) -> None:
     """Run a model once on its example, in eval mode and without gradients. Raises what the model raises."""
     model.eval()
     with torch.no_grad(), torch.random.fork_rng(enabled=not on_meta(model, example)):
-        model(*example.args, **example.kwargs)
+        args, kwargs = _copied(example)
+        model(*args, **kwargs)
 
 
 def on_meta(model: nn.Module, example: Example) -> bool:
@@ -81,31 +92,21 @@ def _names(module: nn.Module) -> set[str]:
     return {name for name, _ in (*parameters, *buffers)}
 
 
-def _inputs(example: Example) -> Iterator[tuple[str, Example]]:
+def batches(example: Example) -> Iterator[tuple[str, Example]]:
     """The example at two batch sizes, made of its own samples."""
-    leaves, spec = pytree.tree_flatten((example.args, example.kwargs))
-    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() > 0), None)
-    if first is None or first.shape[0] == 0:
+    own = example.batch_size()
+    if not own:
         yield "1", example
         return
-    own = first.shape[0]
     for batch in _BATCHES:
-        picked = [_pick(leaf, own, batch) for leaf in leaves]
-        args, kwargs = pytree.tree_unflatten(picked, spec)
-        yield str(batch), Example(args, kwargs)
-
-
-def _pick(leaf: object, own: int, batch: int) -> object:
-    if not isinstance(leaf, Tensor) or leaf.dim() == 0 or leaf.shape[0] != own:
-        return leaf
-    return leaf.detach()[torch.arange(batch, device=leaf.device) % own]
+        yield str(batch), example.picked([sample % own for sample in range(batch)])
 
 
 def _run(twin: nn.Module, inputs: Example, training: bool) -> _Outcome:
     """Outputs, gradients and buffers of one forward and backward; buffers are then put back."""
     before = {name: buffer.clone() for name, buffer in twin.named_buffers()}
     twin.train(training).zero_grad(set_to_none=True)
-    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), (inputs.args, inputs.kwargs))
+    args, kwargs = _copied(inputs)
     devices = sorted({t.device.index or 0 for t in twin.parameters() if t.is_cuda})
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         torch.manual_seed(0)
@@ -124,17 +125,26 @@ def _run(twin: nn.Module, inputs: Example, training: bool) -> _Outcome:
     return _Outcome(values)
 
 
+def _copied(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs that a model may change."""
+    copies: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map_only(
+        Tensor, lambda t: t.detach().clone(), (example.args, example.kwargs)
+    )
+    return copies
+
+
 def _weighted(output: Tensor) -> Tensor:
     """A scalar whose gradient differs from entry to entry, so that no permutation goes unseen."""
     weights = torch.linspace(0.5, 1.5, output.numel(), device=output.device).reshape(output.shape)
     return (output.abs() * weights if output.is_complex() else output * weights).sum().cpu()
 
 
-def _compare(expected: _Outcome, actual: _Outcome) -> Iterator[str]:
+def _compare(expected: _Outcome, actual: _Outcome, constants: set[str]) -> Iterator[str]:
     if actual.failure is not None:
-        yield f"the graph raises {type(actual.failure).__name__}: {str(actual.failure).strip().splitlines()[:1]}"
+        yield f"the graph raises {type(actual.failure).__name__}: {first_line(actual.failure)}"
         return
-    yield from _compare_values(expected.values, actual.values)
+    own = {name: value for name, value in actual.values.items() if name not in constants}
+    yield from _compare_values(expected.values, own)
 
 
 def _compare_values(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> Iterator[str]:

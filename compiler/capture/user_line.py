@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
+import sysconfig
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 import torch
+from torch import nn
+
+from frostline.errors import Offence
 
 _HERE = Path(__file__).resolve().parents[2]
 _NOT_THEIRS = (
     str(Path(torch.__file__).parent) + os.sep,
     *(str(_HERE / name) + os.sep for name in ("compiler", "passes", "schedules", "src", "frostline")),
+    sysconfig.get_path("stdlib") + os.sep,
     "<",
 )
 
@@ -34,6 +41,19 @@ def calling_line(inside: str) -> str | None:
             return _shown(frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return None
+
+
+def reads_of_training(model: nn.Module) -> Iterator[Offence]:
+    """Every line of the user's modules that asks `self.training`, the usual reason why a traced graph differs."""
+    for kind in dict.fromkeys(type(module) for module in model.modules()):
+        try:
+            filename, (lines, first) = inspect.getfile(kind), inspect.getsourcelines(kind)
+        except (OSError, TypeError):
+            continue
+        for offset, line in enumerate(lines):
+            if "self.training" in line and _theirs(filename):
+                remedy = "a traced graph has one mode: use a module that knows it, such as nn.Dropout"
+                yield Offence("it asks self.training here", _shown(filename, first + offset), remedy)
 
 
 def _theirs(filename: str) -> bool:

@@ -46,7 +46,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except Interrupted:
-        sys.exit("interrupted; the same command goes on where it was")
+    except Interrupted as interrupted:
+        sys.exit(str(interrupted))
     except fl.FrostlineError as error:
         sys.exit(f"error: {error}")

@@ -2,7 +2,8 @@
 
 A node `frostline.BinaryConv` with a function of the same name in the file runs on any ONNX Runtime: it inlines the
 function, and folds the unpacking of the bits when the session is made. Where a custom operator of that name is
-registered, the node stays whole and runs there.
+registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv` have two binary operands and integer
+results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations.
 """
 
 from __future__ import annotations
@@ -46,25 +47,41 @@ Binarize <site> (x) => (y) {{
 }}"""
 
 _LINEAR = f"""{_HEADER}
-BinaryLinear <site, operand, inputs> (x, bits) => (y) {{{_UNPACK}
+NAME <site, inputs> (x, bits) => (y) {{{_UNPACK}
     weight = Transpose <perm = [1, 0]> (rows)
-    y = MatMul (x, weight)
+    RESULT = MatMul (x, weight)ROUND
 }}"""
 
 _CONV = f"""{_HEADER}
-BinaryConv <site, operand, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{_UNPACK}
+NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{_UNPACK}
     flat_shape = Concat <axis = 0> (outputs, last, inputs)
     flat = Reshape (rows, flat_shape)
     channels_first = Transpose <perm = [0, 2, 1]> (flat)
     kernel = Constant <value_ints: ints = @kernel_shape> ()
     weight_shape = Concat <axis = 0> (outputs, inputs, kernel)
     weight = Reshape (channels_first, weight_shape)
-    y = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
-              dilations: ints = @dilations, group: int = @group> (x, weight)
+    RESULT = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
+              dilations: ints = @dilations, group: int = @group> (x, weight)ROUND
 }}"""
+
+
+def _of_floats(text: str, name: str) -> str:
+    return text.replace("NAME", name).replace("RESULT", "y").replace("ROUND", "")
+
+
+def _of_signs(text: str, name: str) -> str:
+    """Rounding changes no integer, and keeps the runtime from folding a following factor into the weights: products
+    that are 0 would become tiny numbers of either sign."""
+    return text.replace("NAME", name).replace("RESULT", "sums").replace("ROUND", "\n    y = Round (sums)")
 
 
 def functions() -> dict[str, onnx.FunctionProto]:
     """The functions by the name of their operator."""
-    texts = (_BINARIZE, _LINEAR, _CONV)
+    texts = (
+        _BINARIZE,
+        _of_signs(_LINEAR, "BinaryLinear"),
+        _of_signs(_CONV, "BinaryConv"),
+        _of_floats(_LINEAR, "BinaryWeightLinear"),
+        _of_floats(_CONV, "BinaryWeightConv"),
+    )
     return {function.name: function for function in map(parser.parse_function, texts)}

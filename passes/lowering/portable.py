@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -20,7 +21,7 @@ from onnxscript import values
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from frostline.compiler.graph import Graph, facts
+from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, packed
 from frostline.compiler.operations import Operation, operation_of
 from frostline.compiler.rewriting import check
@@ -96,78 +97,76 @@ def _pads(
 
 def _export(graph: Graph) -> onnx.ModelProto:
     module = graph.module.cpu().eval()
-    args, kwargs = pytree.tree_map_only(Tensor, lambda t: t.detach().cpu(), (graph.example.args, graph.example.kwargs))
-    args, kwargs = _at_least_two(args, kwargs)
+    inputs = pytree.tree_map_only(Tensor, lambda t: t.cpu(), _at_least_two(graph.example).bound(module))
+    batch = Example((), inputs).batch_size()
+    moving = pytree.tree_map(lambda leaf: _dynamic(leaf, batch), inputs)
+    window = ("inputs", "kernel_shape", "strides", "pads", "dilations", "group")
     table: dict[Any, Any] = {
         torch.ops.frostline.binarize.default: _translation("Binarize", "x", ("site",)),
-        torch.ops.frostline.binary_linear.default: _translation(
-            "BinaryLinear", "x bits", ("inputs", "operand", "site")
-        ),
-        torch.ops.frostline.binary_conv.default: _translation(
-            "BinaryConv", "x bits",
-            ("inputs", "kernel_shape", "strides", "pads", "dilations", "group", "operand", "site"),
-        ),
-    }  # fmt: skip
+        torch.ops.frostline.binary_linear.default: _translation("Linear", "x bits", ("inputs", "operand", "site")),
+        torch.ops.frostline.binary_conv.default: _translation("Conv", "x bits", (*window, "operand", "site")),
+    }
     try:
         with _quiet():
             program = torch.onnx.export(
-                module, args, kwargs=kwargs or None, dynamo=True, optimize=False, verbose=False, opset_version=OPSET,
-                dynamic_shapes=_dynamic(module, args, kwargs), custom_translation_table=table,
+                module, (), kwargs=inputs, dynamo=True, optimize=False, verbose=False, opset_version=OPSET,
+                dynamic_shapes=moving, custom_translation_table=table,
             )  # fmt: skip
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise LoweringError("torch.onnx.export cannot express this graph", [Offence(reason.strip())]) from error
+        reasons = [Offence(line) for line in _causes(error)]
+        raise LoweringError("torch.onnx.export cannot express this graph", reasons) from error
     assert program is not None
     return program.model_proto
 
 
-def _at_least_two(args: Any, kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _causes(error: BaseException | None) -> Iterator[str]:
+    """The first line of each exception in the chain, the innermost first."""
+    if error is not None:
+        yield from _causes(error.__cause__)
+        lines = (re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(error).splitlines())
+        yield next((line for line in lines if line), type(error).__name__)
+
+
+def _at_least_two(example: Example) -> Example:
     """A batch of one would become a constant in the file, so it is doubled."""
-    leaves = pytree.tree_leaves((args, kwargs))
-    first = next((leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() > 0), None)
-    if first is not None and first.shape[0] == 1:
-        args, kwargs = pytree.tree_map_only(
-            Tensor, lambda t: t.repeat(2, *[1] * (t.dim() - 1)) if t.dim() and t.shape[0] == 1 else t, (args, kwargs)
-        )
-    return args, kwargs
+    return example.picked([0, 0]) if example.batch_size() == 1 else example
 
 
-def _dynamic(module: fx.GraphModule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _dynamic(leaf: Any, batch: int | None) -> Any:
     """The first dimension of every input that has the batch's size is dynamic."""
-    leaves = pytree.tree_leaves((args, kwargs))
-    batch = next((leaf.shape[0] for leaf in leaves if isinstance(leaf, Tensor) and leaf.dim() > 0), None)
-
-    def shape(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.dim() > 0 and leaf.shape[0] == batch:
-            return {0: torch.export.Dim.DYNAMIC}
-        return None
-
-    placeholders = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
-    by_name = dict(zip(placeholders, args, strict=False)) | kwargs
-    return {name: pytree.tree_map(shape, value) for name, value in by_name.items()}
+    if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == batch:
+        return {0: torch.export.Dim.DYNAMIC}
+    return None
 
 
-def _translation(name: str, inputs: str, attributes: tuple[str, ...]) -> Any:
-    """How the exporter writes one of our operators: a node of our domain with the same attributes."""
-    schema = onnx.defs.OpSchema
-    kinds = {"site": "STRING", "operand": "STRING", "group": "INT"}
-    described = schema(
-        name, DOMAIN, VERSION,
-        inputs=[schema.FormalParameter(each, "B" if each == "bits" else "T") for each in inputs.split()],
-        outputs=[schema.FormalParameter("y", "T")],
-        type_constraints=[("T", ["tensor(float)"], ""), ("B", ["tensor(uint8)"], "")],
-        attributes=[schema.Attribute(each, getattr(schema.AttrType, kinds.get(each, "INTS"))) for each in attributes],
-    )  # fmt: skip
-    operator = values.Op(values.Opset(DOMAIN, VERSION), name, described)
+def _translation(kind: str, inputs: str, attributes: tuple[str, ...]) -> Any:
+    """How the exporter writes one of our operators: a node of our domain with the same attributes.
+
+    What reads signs is named `BinaryConv`, what reads floats `BinaryWeightConv`; linear operations likewise.
+    """
     count = len(inputs.split())
 
     def translate(*arguments: Any) -> Any:
         given = dict(zip(attributes, arguments[count:], strict=True))
+        prefix = {None: "", "binary": "Binary", "float": "BinaryWeight"}[given.pop("operand", None)]
         if "inputs" in given:
             given["inputs"] = [given["inputs"]]
-        return operator(*arguments[:count], **given)
+        return _operator(prefix + kind, inputs.split(), tuple(given))(*arguments[:count], **given)
 
     return translate
+
+
+def _operator(name: str, inputs: list[str], attributes: tuple[str, ...]) -> values.Op:
+    schema = onnx.defs.OpSchema
+    kinds = {"site": "STRING", "group": "INT"}
+    described = schema(
+        name, DOMAIN, VERSION,
+        inputs=[schema.FormalParameter(each, "B" if each == "bits" else "T") for each in inputs],
+        outputs=[schema.FormalParameter("y", "T")],
+        type_constraints=[("T", ["tensor(float)"], ""), ("B", ["tensor(uint8)"], "")],
+        attributes=[schema.Attribute(each, getattr(schema.AttrType, kinds.get(each, "INTS"))) for each in attributes],
+    )  # fmt: skip
+    return values.Op(values.Opset(DOMAIN, VERSION), name, described)
 
 
 def _finish(model: onnx.ModelProto) -> None:
@@ -180,7 +179,7 @@ def _finish(model: onnx.ModelProto) -> None:
     renamed: dict[str, str] = {}
     for node in ours:
         node.name = next(helper.get_attribute_value(a) for a in node.attribute if a.name == "site").decode()
-        renamed[node.output[0]] = node.name
+        renamed[node.output[0]] = f"{DOMAIN}/{node.name}"  # a name that no exporter gives
     outputs = {value.name for value in model.graph.output}
     for value in [*model.graph.node, *model.graph.value_info]:
         _rename(value, {old: new for old, new in renamed.items() if old not in outputs})

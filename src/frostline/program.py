@@ -16,7 +16,7 @@ from frostline.compiler.invariants import mask_nodes, settled
 from frostline.compiler.plan import Plan, plan
 from frostline.compiler.rewriting import check, run
 from frostline.compiler.sites import sites
-from frostline.errors import CheckpointError, Offence
+from frostline.errors import CheckpointError, Offence, UsageError
 from frostline.passes import FREEZING, InsertMasks
 from frostline.schedules import ScheduleSpec
 
@@ -95,6 +95,9 @@ def compile(
 
     Raises CaptureError when the model cannot be captured faithfully, PlanError when spec, model and budget do not fit.
     """
+    if not isinstance(spec, ScheduleSpec):
+        remedy = "read it first: fl.load_spec(path)"
+        raise UsageError("spec is not a schedule spec", [Offence(f"it is a {type(spec).__name__}", remedy=remedy)])
     graph = capture(model, example_inputs, example_kwargs)
     planned = plan(spec, sites(graph), total_steps, steps_per_epoch)
     graph = run(graph, (InsertMasks(planned),))
@@ -109,10 +112,19 @@ def _masks(graph: Graph, planned: Plan) -> Iterator[tuple[Any, Any]]:
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Offence]:
-    missing = sorted(own.keys() - other.keys()) if isinstance(other, Mapping) else ["everything"]
-    if missing:
-        yield Offence(f"it has no {', '.join(missing)}", remedy="pass what state_dict() returned")
+    wrong = [name for name in own if not isinstance(other, Mapping) or not isinstance(other.get(name), type(own[name]))]
+    wrong = [name for name in wrong if name != "steps_per_epoch"]
+    if wrong or other["windows"].keys() != other["shapes"].keys():
+        what = f"it has no {', '.join(wrong)}" if wrong else "its windows and shapes are not of the same sites"
+        yield Offence(what, remedy="pass what state_dict() returned")
         return
+    for name in ("total_steps", "steps_per_epoch"):
+        if own[name] != other.get(name):
+            yield Offence(f"{name} is {own[name]} here and {other.get(name)} in the checkpoint")
+    one, two = dict(_flat(own["spec"])), dict(_flat(other["spec"]))
+    for field in sorted(one.keys() | two.keys()):
+        if one.get(field) != two.get(field):
+            yield Offence(f"spec {field} is {one.get(field)} here and {two.get(field)} in the checkpoint")
     for name in sorted(own["shapes"].keys() | other["shapes"].keys()):
         one, two = own["shapes"].get(name), other["shapes"].get(name)
         if one is None or two is None:
@@ -122,13 +134,6 @@ def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[O
         elif own["windows"][name] != other["windows"][name]:
             (a, b), (c, d) = own["windows"][name], other["windows"][name]
             yield Offence(f"{name} turns in [{a}, {b}) here and in [{c}, {d}) in the checkpoint")
-    for name in ("total_steps", "steps_per_epoch"):
-        if own[name] != other[name]:
-            yield Offence(f"{name} is {own[name]} here and {other[name]} in the checkpoint")
-    one, two = dict(_flat(own["spec"])), dict(_flat(other["spec"]))
-    for field in sorted(one.keys() | two.keys()):
-        if one.get(field) != two.get(field):
-            yield Offence(f"spec {field} is {one.get(field)} here and {two.get(field)} in the checkpoint")
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

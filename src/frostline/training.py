@@ -21,6 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
 
+from frostline.compiler.capture.proof import first_line
+from frostline.compiler.capture.user_line import user_line
 from frostline.compiler.checkpoint import load_checkpoint, save_checkpoint
 from frostline.compiler.files import replacing
 from frostline.errors import CheckpointError, FrostlineError, Offence
@@ -50,8 +52,10 @@ class Epoch:
     binary: float
 
 
-class Interrupted(KeyboardInterrupt):
+class Interrupted(FrostlineError):  # noqa: N818
     """Ctrl-C, after the checkpoint was written."""
+
+    exit_code = 130
 
 
 def fit(
@@ -81,15 +85,15 @@ def fit(
                 progress.update(task, completed=program.step, status=_status(program, history))
                 if interrupted.is_set() and program.step % len(train):
                     _save(program, optimizer, history, folder)
-                    raise Interrupted
+                    raise _interrupted(program, folder)
             if not torch.isfinite(loss):
-                raise _diverged(program, loss)
+                raise _diverged(program, loss, folder)
             history.append(_measure(program, test, epoch + 1, float(loss), device))
             _save(program, optimizer, history, folder)
             if not console.is_terminal:
                 console.print(_row(history[-1]), soft_wrap=True)
             if interrupted.is_set():
-                raise Interrupted
+                raise _interrupted(program, folder)
     return history
 
 
@@ -109,9 +113,15 @@ def accuracy(net: nn.Module, batches: Batches, device: torch.device) -> float:
 def _step(program: Program, optimizer: torch.optim.Optimizer, batch: Any, device: torch.device) -> Tensor:
     x, y = batch
     program.net.train()
-    loss = functional.cross_entropy(program.net(x.to(device)), y.to(device))
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    try:
+        loss = functional.cross_entropy(program.net(x.to(device)), y.to(device))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        shown = f"the batch: inputs {x.dtype} {list(x.shape)}, labels {y.dtype} {list(y.shape)}"
+        remedy = "inputs have the example's shape beside the batch, labels are class numbers"
+        what = f"{first_line(error)}; {shown}"
+        raise FrostlineError(f"step {program.step} failed", [Offence(what, user_line(error), remedy)]) from error
     optimizer.step()
     program.advance()
     return loss.detach()
@@ -121,11 +131,23 @@ def _rest(train: Batches, program: Program, epoch: int, folder: Path) -> Iterato
     """The batches of an epoch that are still to be done; their order is a function of seed and epoch."""
     done = program.step - epoch * len(train)
     torch.manual_seed(_seed(program.plan.spec.seed, epoch))
-    for index, batch in enumerate(train):
-        if index == done and done:
-            torch.set_rng_state(load_checkpoint(folder / CHECKPOINT)["random"])
-        if index >= done:
-            yield batch
+    batches = iter(train)
+    for _ in range(done):
+        next(batches)
+    if done:  # only now, so that the next batch draws what it would have drawn
+        _set_random(load_checkpoint(folder / CHECKPOINT)["random"])
+    yield from batches
+
+
+def _random() -> dict[str, Any]:
+    """torch's random state, on the CPU and on every GPU."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def _set_random(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _seed(seed: int, epoch: int) -> int:
@@ -146,7 +168,7 @@ def _save(program: Program, optimizer: torch.optim.Optimizer, history: list[Epoc
         "net": program.net.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": [asdict(row) for row in history],
-        "random": torch.get_rng_state(),
+        "random": _random(),
     }
     save_checkpoint(folder / CHECKPOINT, state)
     with replacing(folder / HISTORY) as part, part.open("w", newline="") as file:
@@ -187,13 +209,17 @@ def restore(program: Program, folder: Path) -> dict[str, Any]:
     return state
 
 
-def _diverged(program: Program, loss: Tensor) -> FrostlineError:
+def _diverged(program: Program, loss: Tensor, folder: Path) -> FrostlineError:
     window = program.plan.window_at(program.step - 1)
     turning = f"while {window.label} was turning" if window else "outside of any window"
-    remedy = "lower the learning rate, or clip gradients; the last good checkpoint is kept"
-    return FrostlineError(
-        "training diverged", [Offence(f"loss {float(loss)} at step {program.step}, {turning}", None, remedy)]
-    )
+    kept = "; the last good checkpoint is kept" if (folder / CHECKPOINT).exists() else ""
+    what = f"loss {float(loss)} at step {program.step}, {turning}"
+    return FrostlineError("training diverged", [Offence(what, None, f"lower the learning rate{kept}")])
+
+
+def _interrupted(program: Program, folder: Path) -> Interrupted:
+    at = f"interrupted at step {program.step} of {program.plan.total_steps}"
+    return Interrupted(f"{at}, saved in {folder}; the same command goes on")
 
 
 def _status(program: Program, history: list[Epoch]) -> str:

@@ -103,3 +103,60 @@ def test_the_meta_device_takes_no_memory_and_proves_nothing() -> None:
 def test_capture_on_a_gpu() -> None:
     graph = fl.capture(chain().cuda(), (torch.randn(2, 3, 8, 8, device="cuda"),))
     assert "proven in eval and train mode" in graph.captured
+
+
+class Constant(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input) + torch.arange(4.0)
+
+
+class Doubling(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input.mul_(2))
+
+
+class TwoOptions(nn.Linear):
+    def forward(
+        self, input: torch.Tensor, scale: float | None = None, shift: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return super().forward(input) + (0 if shift is None else shift)
+
+
+class Gathering(nn.Linear):
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return super().forward(inputs[0])
+
+
+class EvalOnly(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise RuntimeError("not made for training")
+        return super().forward(input)
+
+
+def test_a_tensor_that_forward_makes_comes_along() -> None:
+    model, x = Constant(4, 4), torch.randn(2, 4)
+    graph = fl.capture(model, (x,))
+    assert torch.equal(graph.module(x), model(x))
+    assert list(graph.module.state_dict()) == list(model.state_dict())
+
+
+def test_the_user_s_example_is_not_changed() -> None:
+    x = torch.randn(2, 4)
+    before = x.clone()
+    fl.capture(Doubling(4, 4), (x,))
+    assert torch.equal(x, before)
+
+
+def test_a_keyword_after_one_that_is_left_out() -> None:
+    model, x, shift = TwoOptions(4, 4), torch.randn(2, 4), torch.randn(4)
+    graph = fl.capture(model, (x,), {"shift": shift})
+    assert torch.equal(graph.module(x, shift=shift), model(x, shift=shift))
+
+
+def test_what_blocks_tracing_is_named() -> None:
+    assert "forward gathers arguments in *inputs" in reasons(Gathering(4, 4), (torch.randn(2, 4),))
+    assert "fx: not made for training" in reasons(EvalOnly(4, 4), (torch.randn(2, 4),))
+    text = reasons(Moody(), (torch.randn(2, 4),))
+    assert "it asks self.training here\n    -> a traced graph has one mode" in text
+    assert "tests/models/small.py:" in text

@@ -47,3 +47,10 @@ def test_a_file_that_is_missing_or_something_else(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(FileError):
         fl.save_checkpoint(tmp_path / "no" / "c.pt", STATE)
+
+
+def test_a_state_that_could_not_be_read_back_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    fl.save_checkpoint(tmp_path / "c.pt", STATE)
+    with pytest.raises(CheckpointError, match="the state holds what no checkpoint can"):
+        fl.save_checkpoint(tmp_path / "c.pt", {"path": tmp_path})
+    assert fl.load_checkpoint(tmp_path / "c.pt")["step"] == 7

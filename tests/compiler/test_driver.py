@@ -148,3 +148,12 @@ def test_masks_on_a_gpu_are_those_of_the_cpu() -> None:
     for _ in range(9):
         driving.advance()
     assert equal([mask.cpu() for mask in state(masks)], advanced(19))
+
+
+def test_masks_do_not_depend_on_the_default_dtype() -> None:
+    expected = advanced(19)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert equal(advanced(19), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -159,7 +159,7 @@ def test_an_order_that_leaves_sites_out() -> None:
 @pytest.mark.parametrize(
     ("edits", "steps", "message"),
     [
-        ({"progression__warmup": "60%", "progression__tail": "60%"}, 100, "leave 0 of 100 steps for 4 windows"),
+        ({"progression__warmup": 60, "progression__tail": 60}, 100, "leave 0 of 100 steps for 4 windows"),
         ({}, 3, "leave 3 of 3 steps for 4 windows"),
         ({"progression__warmup": "1 epoch"}, 100, 'progression.warmup: "1 epochs" needs steps_per_epoch'),
         ({}, 0, "total_steps is a positive whole number"),
@@ -173,3 +173,20 @@ def test_a_plan_that_cannot_be(edits: dict[str, object], steps: int, message: st
 
 def test_a_model_without_sites() -> None:
     assert "the model has no operation whose weight is a parameter" in refused(spec(binarize__keep_float=[]), [], 10)
+
+
+def test_an_activation_that_is_never_negative_is_warned_of() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 3), nn.ReLU(), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 4), nn.Linear(4, 2),
+    )  # fmt: skip
+    plan = fl.plan(spec(), fl.sites(fl.capture(model, (torch.zeros(2, 3, 8, 8),))), 100)
+    assert [site.name for site in plan.constant] == ["4.activation"]
+    assert "WARNING: never negative" in str(plan)
+
+
+def test_a_pattern_whose_sites_are_taken_or_stay_float_says_so() -> None:
+    text = refused(spec(progression__order=["*", "3.*"]), CHAIN, 100)
+    assert 'every site that "3.*" matches is taken by an entry before it' in text
+    text = refused(spec(overrides=[{"sites": "0.*", "refresh": {"rate": 3}}]), CHAIN, 100)
+    assert 'every site that "0.*" matches stays float' in text

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.errors import CaptureError
 from tests.models.resnet import resnet18, resnet34, resnet50
-from tests.models.small import Attention, Tied, chain
+from tests.models.small import Attention, Embedded, Tied, chain
 
 
 def described(model: nn.Module, *inputs: torch.Tensor) -> list[tuple[int, str]]:
@@ -87,3 +88,73 @@ def test_a_site_knows_the_user_s_line() -> None:
 
 def test_the_capture_s_user_model_without_sites_has_none() -> None:
     assert fl.sites(fl.capture(nn.Sequential(nn.BatchNorm1d(3)), (torch.randn(2, 3),))) == ()
+
+
+class Inverted(nn.Module):
+    """MobileNetV2's blocks: an identity shortcut around the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(4, 8, 1), nn.Hardtanh(), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 4, 1)
+            )
+            for _ in range(2)
+        )
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks[0](self.stem(x))
+        x = x + self.blocks[1](x)
+        return self.head(x.mean((2, 3)))
+
+
+class Sequence(nn.Module):
+    """Tokens first, then the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(torch.tanh(self.b(torch.tanh(self.a(x)).transpose(0, 1))))
+
+
+class FromDictionary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.b(torch.tanh(self.a(inputs["x"])))
+
+
+def roles(model: nn.Module, *inputs: object) -> dict[str, tuple[str, ...]]:
+    found = fl.sites(fl.capture(model, inputs))
+    return {o.operation: o.roles for site in found for o in site.operands if o.roles}
+
+
+def test_the_projection_of_an_inverted_residual_is_no_downsample() -> None:
+    assert roles(Inverted(), torch.randn(2, 3, 8, 8)) == {"stem": ("first",), "head": ("last",)}
+
+
+def test_first_is_found_behind_a_dictionary_of_inputs() -> None:
+    assert roles(FromDictionary(), {"x": torch.randn(2, 4)}) == {"a": ("first",), "b": ("last",)}
+
+
+def test_the_batch_axis_is_no_part_of_a_mask_wherever_it_stands() -> None:
+    sites = {site.name: site.shape for site in fl.sites(fl.capture(Sequence(), (torch.randn(8, 5, 4),)))}
+    assert sites["a.activation"] == (5, 4)
+    assert sites["b.activation"] == (5, 1, 4)
+
+
+def test_a_tied_weight_is_called_by_the_name_of_each_user() -> None:
+    sites = fl.sites(fl.capture(Embedded(), (torch.tensor([[1, 2], [3, 4]]),)))
+    assert [site.name for site in sites if site.kind == "weight"] == ["mix.weight", "head.weight"]
+
+
+def test_weights_of_another_type_are_refused() -> None:
+    graph = fl.capture(nn.Sequential(nn.Linear(4, 4)).double(), (torch.randn(2, 4).double(),))
+    with pytest.raises(CaptureError, match=r"0\.weight is torch\.float64\n    -> use model\.float\(\)"):
+        fl.sites(graph)

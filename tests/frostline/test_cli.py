@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,7 +107,8 @@ MODULE = "tests.models.factories"
     [
         (["plan", SPEC, "--model", f"{MODULE}:model", "--steps", 9], 2, "give --input 2x3x32x32"),
         (["plan", SPEC, *FACTORIES], 2, "give --steps N"),
-        (planning(f"{MODULE}:none"), 2, "has no attribute 'none'"),
+        (["plan", SPEC, *FACTORIES, "--steps", 9, "--epochs", 9], 2, "give --steps N"),
+        (planning(f"{MODULE}:none"), 2, "tests.models.factories has no function none"),
         (planning("nowhere:none"), 2, "No module named 'nowhere'"),
         (planning("nowhere"), 2, "write it as module:function"),
         (planning(f"{MODULE}:number"), 2, "it should return a torch.nn.Module"),
@@ -145,3 +147,30 @@ def test_python_m_frostline(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("stompp.yaml: valid\n")
+
+
+def test_a_start_that_failed_leaves_no_run_behind(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", SPEC, "--epochs", 5, "--run", folder, "--data", f"{MODULE}:data"]
+    assert run(*words, "--model", f"{MODULE}:modle")[0] == 2
+    assert not folder.exists()
+    assert run(*words, "--model", f"{MODULE}:model", "--lr", "nan")[0] == 2
+    assert run(*words, "--model", f"{MODULE}:model")[0] == 0
+    assert run("export", folder)[0] == 0
+
+
+def test_a_run_that_is_not_done_is_not_exported(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setattr("frostline.training.accuracy", interrupt_at_once)
+    words = ["train", SPEC, *FACTORIES, "--epochs", 5, "--run", folder]
+    code, _, err = run(*words)
+    assert code == 130
+    assert f"interrupted at step 4 of 20, saved in {folder}; the same command goes on" in err
+    code, _, err = run("export", folder)
+    assert code == 7
+    assert "step 4 of 20\n    -> run the same `frostline train` again" in err
+
+
+def interrupt_at_once(*_: object) -> float:
+    os.kill(os.getpid(), signal.SIGINT)
+    return 0.0

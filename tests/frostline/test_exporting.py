@@ -18,8 +18,8 @@ from torch import Tensor, nn
 import frostline as fl
 from frostline.compiler.contents import contents
 from frostline.compiler.exported import read_certificate
-from frostline.errors import DriftError, FileError, FrostlineError
-from tests.models.small import Attention, Tied, chain, spec
+from frostline.errors import DriftError, FileError, FrostlineError, UsageError
+from tests.models.small import Attention, Scaled, Tied, chain, spec
 
 
 class Shapes(nn.Module):
@@ -41,6 +41,19 @@ class Shapes(nn.Module):
         return self.head(torch.tanh(self.dense(torch.tanh(self.line(x.flatten(2))).mean(-1))))
 
 
+class Named(nn.Module):
+    """Names that an exporter gives to values of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inp, self.linear, self.tanh, self.x = (nn.Linear(4, 4) for _ in range(4))
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.linear(torch.tanh(self.inp(x))))
+        return self.out(torch.tanh(self.x(torch.tanh(self.tanh(x)))))
+
+
 def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Graph:
     program = fl.compile(model, spec(**edits), (torch.randn(shape),), total_steps=100)
     program.net.train()
@@ -54,13 +67,15 @@ def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Grap
     ("make", "shape", "edits", "operations"),
     [
         (chain, (2, 3, 8, 8), {}, {"BinaryConv": 4}),
-        (chain, (1, 3, 8, 8), {"binarize__activations": False}, {"BinaryConv": 4}),
+        (chain, (1, 3, 8, 8), {"binarize__activations": False}, {"BinaryWeightConv": 4}),
         (chain, (2, 3, 8, 8), {"binarize__weights": False}, {}),
         (chain, (2, 3, 8, 8), {"binarize__keep_float": []}, {"BinaryConv": 5, "BinaryLinear": 1}),
         (Attention, (2, 3, 8), {}, {"BinaryLinear": 4}),
         (Tied, (2, 4), {}, {"BinaryLinear": 4}),
         (Shapes, (2, 3, 9, 9), {}, {"BinaryConv": 5, "BinaryLinear": 1}),
         (nn.Linear, (2, 8), {"binarize__keep_float": []}, {"BinaryLinear": 1}),
+        (Scaled, (2, 3, 8, 8), {}, {"BinaryConv": 3}),
+        (Named, (2, 4), {}, {"BinaryLinear": 3}),
     ],
 )
 def test_a_file_is_proven(
@@ -217,3 +232,53 @@ def test_a_disk_that_takes_no_more(exported: tuple[Path, fl.Graph], tmp_path: Pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert os.listdir(tmp_path) == []
+
+
+def edit_the_certificate(model: onnx.ModelProto) -> None:
+    entry = next(entry for entry in model.metadata_props if entry.key == "frostline.certificate")
+    entry.value = entry.value.replace('"flips": 0', '"flips": 7').replace('"samples": 2', '"samples": 999')
+
+
+def forget_that_zero_is_positive(model: onnx.ModelProto) -> None:
+    function = next(function for function in model.functions if function.name == "Binarize")
+    next(node for node in function.node if node.op_type == "GreaterOrEqual").op_type = "Greater"
+
+
+def test_an_edited_certificate_is_noticed(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="was edited after export"):
+        read_certificate(edited(exported[0], tmp_path, edit_the_certificate))
+
+
+def test_the_sign_of_zero_is_proven(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
+    with pytest.raises(DriftError, match=r"the sign of 0 is not \+1 at 3\.activation"):
+        fl.verify(edited(exported[0], tmp_path, forget_that_zero_is_positive), exported[1])
+
+
+def test_the_size_is_the_file_s(exported: tuple[Path, fl.Graph]) -> None:
+    assert read_certificate(exported[0]).file_bytes == exported[0].stat().st_size
+
+
+def test_a_site_of_one_sign_only_is_warned_of(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
+    certificate = fl.export(frozen(model, (2, 4)), tmp_path / "model.onnx")
+    assert certificate.constant == ("2.activation",)
+    assert "one sign only, for all samples, and so no information: 2.activation" in str(certificate)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8), r"inputs is not a tuple"),
+        ((torch.zeros(2, 4, 8, 8),), "the model does not run on these inputs"),
+        ((torch.zeros(2, 3, 8, 8), 1), "the model does not run on these inputs"),
+        ((np.zeros((2, 3, 8, 8)),), "the model does not run on these inputs"),
+    ],
+)
+def test_inputs_that_are_none(inputs: Any, message: str, exported: tuple[Path, fl.Graph]) -> None:
+    with pytest.raises(UsageError, match=message):
+        fl.verify(exported[0], exported[1], inputs)
+
+
+def test_something_else_than_a_graph(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"export what program\.freeze\(\) returns"):
+        fl.export(chain(), tmp_path / "model.onnx")  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 import frostline as fl
-from frostline.errors import CheckpointError, PassError, PlanError
+from frostline.errors import CheckpointError, PassError, PlanError, UsageError
 from tests.models.small import Attention, chain, spec
 
 TOTAL = 12
@@ -177,3 +177,8 @@ def test_the_whole_path_on_a_gpu() -> None:
         one.advance()
     x = torch.randn(4, 3, 8, 8).cuda()
     assert torch.allclose(one.freeze().module.eval()(x), one.net.eval()(x), atol=1e-4)
+
+
+def test_a_spec_that_was_not_read() -> None:
+    with pytest.raises(UsageError, match=r"read it first: fl\.load_spec\(path\)"):
+        fl.compile(chain(), "schedule.yaml", (torch.zeros(2, 3, 8, 8),), 10)  # type: ignore[arg-type]

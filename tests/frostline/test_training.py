@@ -89,3 +89,32 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(t
     with pytest.raises(FrostlineError, match="loss nan at step 4, while depth 2 was turning"):
         run(tmp_path, poisoned)
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+class Noisy:
+    """Batches with noise from torch's own generator, as augmentation draws it."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in self.batches:
+            yield x + torch.randn(x.shape), y
+
+
+def test_resume_is_exact_with_augmentation(tmp_path: Path) -> None:
+    whole, expected = run(tmp_path / "whole", Noisy(data()[0]))
+    with pytest.raises(Interrupted, match=r"interrupted at step 6 of 12, saved in .*; the same command goes on"):
+        run(tmp_path / "parts", Noisy(InterruptedAfter(data()[0], 6)))
+    resumed, history = run(tmp_path / "parts", Noisy(data()[0]))
+    assert history == expected
+    one, other = whole.net.state_dict(), resumed.net.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_batch_that_does_not_fit_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(FrostlineError, match=r"step 0 failed\n.*labels torch\.int64 \[16\]"):
+        run(tmp_path, [(x, y + 9) for x, y in data()[0]])

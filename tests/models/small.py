@@ -105,3 +105,48 @@ class Spare(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c(functional.hardtanh(self.b(functional.hardtanh(self.a(x)))))
+
+
+class InPlace(nn.Module):
+    """An activation that changes between its definition and its use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        h.mul_(0.01)
+        return self.c(torch.tanh(self.b(h)))
+
+
+class Scaled(nn.Module):
+    """A learned factor after each convolution, which a runtime would like to fold into the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(3))
+        self.alpha = nn.Parameter(torch.rand(8, 1, 1) * 0.1 + 0.01)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for conv in self.conv:
+            x = functional.hardtanh(conv(x) * self.alpha)
+        return self.head(x.mean((2, 3)))
+
+
+class Embedded(nn.Module):
+    """A classifier that shares its weight with the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 8)
+        self.norm = nn.LayerNorm(8)
+        self.mix = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 11, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.mix(self.norm(self.embedding(tokens)))))

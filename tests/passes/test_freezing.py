@@ -13,7 +13,7 @@ import frostline as fl
 from frostline.compiler.invariants import binary, integer, packed
 from frostline.errors import PassError
 from frostline.passes import FREEZING, FreezeMasks, PackWeights, SplitBias
-from tests.models.small import Attention, Tied, chain, spec
+from tests.models.small import Attention, Embedded, Tied, chain, spec
 
 MODELS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (chain, (2, 3, 8, 8)), (Attention, (2, 3, 8)), (Tied, (2, 4)),
@@ -72,3 +72,12 @@ def test_a_binary_graph_can_be_copied() -> None:
     frozen = fl.run(settled(chain, (2, 3, 8, 8)), FREEZING)
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(copy.deepcopy(frozen.module)(x), frozen.module(x))
+
+
+def test_a_weight_that_an_embedding_shares_stays() -> None:
+    program = fl.compile(Embedded(), spec(binarize__keep_float=[]), (torch.tensor([[1, 2], [3, 4]]),), total_steps=10)
+    program.driver.resume(10)
+    tokens = torch.tensor([[5, 6, 7]])
+    binary = program.freeze().module
+    assert binary(tokens[:, :2]).shape == (1, 2, 11)
+    assert "head.weight" in binary.state_dict()

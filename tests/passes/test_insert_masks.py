@@ -7,7 +7,7 @@ import frostline as fl
 from frostline.compiler.invariants import mask_nodes
 from frostline.errors import PassError
 from frostline.passes import InsertMasks
-from tests.models.small import Attention, Spare, Tied, chain, spec
+from tests.models.small import Attention, InPlace, Spare, Tied, chain, spec
 
 
 def masked(model: torch.nn.Module, *shape: int) -> tuple[fl.Graph, fl.Graph]:
@@ -67,3 +67,9 @@ def test_a_plan_for_another_graph_is_refused() -> None:
     other = fl.capture(Attention(), (torch.randn(2, 3, 8),))
     with pytest.raises(PassError, match="the plan was made for another graph"):
         fl.run(other, [InsertMasks(fl.plan(spec(), fl.sites(graph), 100))])
+
+
+def test_a_mask_reads_what_its_operation_read() -> None:
+    before, after = masked(InPlace(), 2, 4)  # all its values lie within [-1, 1]
+    x = torch.randn(5, 4)
+    assert torch.allclose(before.module(x), after.module(x), atol=1e-6)

@@ -62,6 +62,8 @@ def replaced(old: str, new: str) -> str:
             'a.yaml:7: unknown key "progression.refresh.ratio"\n    -> did you mean "rate"?',
         ),
         (replaced("version: 1", "version: 2"), 'a.yaml:1: "version": should be 1, got 2'),
+        (replaced("version: 1", "version: true"), "a.yaml:1: \"version\": should be 1, got 'True'"),
+        (replaced("warmup: 5%", "warmup: 90%"), 'a.yaml:4: "progression": warm-up and tail leave no room for a window'),
         (replaced("weights: true", "weights: 1"), 'a.yaml:2: "binarize.weights": should be a valid boolean, got 1'),
         (
             replaced("exponent: 3", "exponent: -3"),

@@ -46,7 +46,8 @@ def check(name: str, x: torch.Tensor, bits: torch.Tensor, expected: torch.Tensor
 def test_linear(outputs: int, inputs: int, batch: int, seed: int) -> None:
     x, weight = signs(batch, 3, inputs, seed=seed), signs(outputs, inputs, seed=seed + 1)
     expected = torch.nn.functional.linear(x, weight)
-    check("BinaryLinear", x, pack(weight), expected, inputs=[inputs], operand="binary", site="s")
+    check("BinaryLinear", x, pack(weight), expected, inputs=[inputs], site="s")
+    check("BinaryWeightLinear", x, pack(weight), expected, inputs=[inputs], site="s")
     own = torch.ops.frostline.binary_linear(x, pack(weight), inputs, "binary", "s")
     assert torch.equal(own, expected)
 
@@ -72,7 +73,7 @@ def test_convolution(data: st.DataObject) -> None:
         "dilations": dilations,
         "group": group,
     }
-    check("BinaryConv", x, pack(weight), expected, inputs=[inputs], operand="binary", site="s", **window)
+    check("BinaryConv", x, pack(weight), expected, inputs=[inputs], site="s", **window)
     own = torch.ops.frostline.binary_conv(x, pack(weight), inputs, *window.values(), "binary", "s")
     assert torch.equal(own, expected)
 

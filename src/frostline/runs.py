@@ -1,0 +1,180 @@
+"""What the commands share: the user's factories, and the folder of a run."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, nearest
+from frostline.schedules import ScheduleSpec
+
+if TYPE_CHECKING:
+    from frostline.program import Program
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run was started with, beside its spec; `run.json` in the run's folder."""
+
+    model: str
+    data: str
+    epochs: int
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+
+
+def check_same_run(folder: Path, recipe: Recipe) -> None:
+    """A folder that holds a checkpoint goes on with what it was started with, and nothing else."""
+    if not (folder / "checkpoint.pt").exists():
+        return
+    before = asdict(_read_run(folder)[0])
+    differing = [
+        Offence(f"{name} is {value} now and was {before[name]}", remedy="use another --run for a new run")
+        for name, value in asdict(recipe).items()
+        if value != before[name]
+    ]
+    if differing:
+        raise CheckpointError(f"{folder} holds another run", differing)
+
+
+def begin_run(folder: Path, spec: ScheduleSpec, recipe: Recipe) -> None:
+    """Note what a run is, once it is known that it can start."""
+    from frostline.compiler.files import replacing
+
+    if (folder / "checkpoint.pt").exists():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}", [Offence(error.strerror or str(error))]) from error
+    with replacing(folder / "run.json") as part:
+        part.write_text(json.dumps({"recipe": asdict(recipe), "spec": spec.as_data()}, indent=2) + "\n")
+
+
+def _read_run(folder: Path) -> tuple[Recipe, ScheduleSpec]:
+    from frostline.schedules import spec_from_data
+
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text())
+        return Recipe(**content["recipe"]), spec_from_data(content["spec"], str(path))
+    except OSError as error:
+        what = Offence(f"it has no {path.name}")
+        raise CheckpointError(f"{folder} is not the folder of a run", [what]) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} cannot be read", [Offence(str(error))]) from error
+
+
+def finished(folder: Path) -> tuple[Program, Any]:
+    """The program of a run at its checkpoint, and the test data."""
+    from frostline.training import restore
+
+    recipe, spec = _read_run(folder)
+    program, (_, test) = program_of(spec, recipe)
+    restore(program, folder)
+    done, needed = program.step, program.plan.windows[-1].stop
+    if done < needed:
+        what = Offence(f"step {done} of {program.plan.total_steps}", remedy="run the same `frostline train` again")
+        raise CheckpointError(f"the run in {folder} is not done", [what])
+    return program, test
+
+
+def images_of(test: Any) -> tuple[Any, ...]:
+    """The inputs of the whole test set, as the arguments of one call."""
+    import torch
+
+    return (torch.cat([x for x, _ in test]),)
+
+
+def program_of(spec: ScheduleSpec, recipe: Recipe) -> tuple[Program, tuple[Any, Any]]:
+    training, test = data_of(recipe.data)
+    per_epoch = len(training)
+    program = compile_factory(spec, recipe.model, example_of(test), recipe.epochs * per_epoch, per_epoch)
+    return program, (training, test)
+
+
+def compile_factory(spec: ScheduleSpec, model: str, example: Any, total_steps: int, per_epoch: int | None) -> Program:
+    """Compile a factory's model on the GPU where there is one; the spec's seed decides its initial weights."""
+    import torch
+
+    from frostline.program import compile
+
+    torch.manual_seed(spec.seed)
+    made = _made(model)
+    if not isinstance(made, torch.nn.Module):
+        raise UsageError(f"{model} returns a {type(made).__name__}", [Offence("it should return a torch.nn.Module")])
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return compile(made.to(device), spec, (example.to(device),), total_steps, steps_per_epoch=per_epoch)
+
+
+def optimizer_of(program: Program, recipe: Recipe) -> Any:
+    import torch
+
+    numbers = (recipe.learning_rate, recipe.momentum, recipe.weight_decay)
+    if not all(math.isfinite(number) and number >= 0 for number in numbers):
+        raise UsageError("the optimizer cannot be made", [Offence("--lr, --momentum and --weight-decay are from 0 on")])
+    return torch.optim.SGD(program.net.parameters(), *numbers[:2], weight_decay=recipe.weight_decay)
+
+
+def data_of(factory: str) -> tuple[Any, Any]:
+    made = _made(factory)
+    if not isinstance(made, tuple) or len(made) != 2 or not all(hasattr(part, "__len__") for part in made):
+        remedy = "return (training, test), each a DataLoader or list of (inputs, labels), with a length"
+        raise UsageError(f"{factory} does not return two sets of batches", [Offence("not a pair", remedy=remedy)])
+    if not len(made[0]) or not len(made[1]):
+        raise UsageError(f"{factory} returns no batches", [Offence("training or test set is empty")])
+    return made
+
+
+def example_of(batches: Any) -> Any:
+    import torch
+
+    batch = next(iter(batches))
+    if not isinstance(batch, tuple | list) or len(batch) != 2 or not all(isinstance(t, torch.Tensor) for t in batch):
+        raise UsageError(
+            "a batch is a pair of tensors, inputs and labels", [Offence(f"it is a {type(batch).__name__}")]
+        )
+    return batch[0][:8]
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(size) for size in text.split("x"))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f'"{text}" is not a shape', [Offence("write it as 2x3x32x32, batch first")])
+    return sizes
+
+
+def _made(factory: str) -> Any:
+    """What a function of the user's returns; `module:function`, found from the current folder."""
+    from frostline.compiler.capture.user_line import user_line
+
+    module, colon, name = factory.partition(":")
+    if not (module and colon and name):
+        raise UsageError(f'"{factory}" names no factory', [Offence("write it as module:function")])
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        holder = importlib.import_module(module)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        remedy = "modules are found from the current folder, and named without .py"
+        raise UsageError(f"{module} cannot be imported", [Offence(what, user_line(error), remedy)]) from error
+    if not callable(getattr(holder, name, None)):
+        near = nearest(name, vars(holder))
+        raise UsageError(f"{factory} names no factory", [Offence(f"{module} has no function {name}", None, near)])
+    try:
+        return getattr(holder, name)()
+    except FrostlineError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{factory} failed", [Offence(what, user_line(error))]) from error
