@@ -19,9 +19,9 @@ _KEEPING_MODULES = (
 _KEEPING_NAMES = {
     "max_pool1d", "max_pool2d", "boolean_dispatch", "avg_pool1d", "avg_pool2d", "adaptive_avg_pool2d", "flatten",
     "view", "reshape", "permute", "transpose", "contiguous", "squeeze", "unsqueeze", "dropout", "mean", "sum", "pad",
-    "interpolate", "getitem",
+    "interpolate", "getitem", "cat", "stack",
 }  # fmt: skip
-_ADDING = {operator.add, operator.mul, torch.add, torch.mul, torch.cat, "add", "mul"}
+_ADDING = {operator.add, operator.mul, torch.add, torch.mul, "add", "mul"}
 
 
 def never_negative(node: fx.Node, module: nn.Module) -> bool:
@@ -52,7 +52,7 @@ def _keeps(node: fx.Node, module: nn.Module) -> bool:
     if node.op == "call_module":
         return isinstance(module.get_submodule(str(node.target)), _KEEPING_MODULES)
     if node.target in _ADDING:
-        return all(isinstance(argument, fx.Node | list | tuple) for argument in node.args[:2] if argument != 0)
+        return all(isinstance(argument, fx.Node) for argument in node.args[:2])
     if node.target in (functional.max_pool2d, functional.max_pool1d):
         return True
     return node.op in ("call_function", "call_method") and _name(node) in _KEEPING_NAMES
