@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from frostline.compiler.files import replacing
-from frostline.errors import CheckpointError, Offence
+from frostline.errors import CheckpointError, Offence, first_line
 
 _SEAL = b"frostline checkpoint 1\n"
 
@@ -26,7 +26,7 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     try:
         torch.load(io.BytesIO(content), weights_only=True)
     except Exception as error:
-        reason = Offence(str(error).splitlines()[0], remedy="keep to tensors and plain values")
+        reason = Offence(first_line(error), remedy="keep to tensors and plain values")
         raise CheckpointError("the state holds what no checkpoint can", [reason]) from error
     with replacing(path) as part:
         part.write_bytes(_SEAL + hashlib.sha256(content).digest() + content)

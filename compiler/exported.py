@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from frostline.compiler.certificate import Certificate
-from frostline.errors import FileError, Offence
+from frostline.errors import FileError, Offence, first_line
 
 DOMAIN = "frostline"
 _CERTIFICATE = "frostline.certificate"
@@ -26,8 +26,7 @@ def read_model(path: str | Path) -> onnx.ModelProto:
     except OSError as error:
         raise FileError(f"cannot read {path}", [Offence(error.strerror or str(error))]) from error
     except Exception as error:
-        reason = str(error).strip().splitlines()[:1] or ["it cannot be parsed"]
-        raise FileError(f"{path} is not an ONNX model", [Offence(reason[0])]) from error
+        raise FileError(f"{path} is not an ONNX model", [Offence(first_line(error))]) from error
     return model
 
 
@@ -71,18 +70,20 @@ def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
     """Our nodes, by the site or operation that they are."""
     for node in model.graph.node:
         if node.domain == DOMAIN:
-            yield attribute(node, "site"), node
+            site = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "site"), b"")
+            yield site.decode(), node
 
 
-def attribute(node: onnx.NodeProto, name: str) -> str:
-    value = next((helper.get_attribute_value(a) for a in node.attribute if a.name == name), b"")
-    return value.decode() if isinstance(value, bytes) else str(value)
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model that can be changed without changing this one."""
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    return twin
 
 
 def _stamped(model: onnx.ModelProto, certificate: Certificate) -> bytes:
     text = certificate.to_json()
-    stamped = onnx.ModelProto()
-    stamped.CopyFrom(model)
+    stamped = copied(model)
     helper.set_model_props(stamped, _props(model) | {_CERTIFICATE: text, _DIGEST: _digest(model, text)})
     return bytes(stamped.SerializeToString(deterministic=True))
 

@@ -29,6 +29,14 @@ class Operation:
         given = dict(zip(self.arguments, node.args, strict=False)) | dict(node.kwargs)
         return {name: given.get(name, _DEFAULTS.get(name)) for name in self.arguments}
 
+    def rebind(self, node: fx.Node, argument: str, value: fx.Node | None) -> None:
+        """Replace one argument of a call, and no other use of the same value."""
+        index = self.arguments.index(argument)
+        if index < len(node.args):
+            node.update_arg(index, value)
+        else:
+            node.update_kwarg(argument, value)
+
 
 _DEFAULTS: dict[str, Any] = {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_binarize, is_binary, is_unpack
 from frostline.compiler.operations import operation_of
-from frostline.errors import Offence, UsageError
+from frostline.errors import Offence, UsageError, first_line
 
 Array = npt.NDArray[Any]
 
@@ -55,8 +55,8 @@ def reference_of(module: fx.GraphModule, inputs: Example) -> Reference:
             result = recorder.run(*given)
     except (TypeError, RuntimeError, ValueError, IndexError) as error:
         remedy = "inputs are a tuple of the model's positional arguments, batch first"
-        first = str(error).strip().splitlines()[0]
-        raise UsageError("the model does not run on these inputs", [Offence(first, remedy=remedy)]) from error
+        reason = Offence(first_line(error), remedy=remedy)
+        raise UsageError("the model does not run on these inputs", [reason]) from error
     values = recorder.values
     found = Reference(_arrays(arguments), {}, {}, {}, {}, set(), _arrays(result))
     for node in module.graph.nodes:

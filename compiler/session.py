@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from frostline.errors import FileError, Offence, UsageError
+from frostline.errors import FileError, Offence, UsageError, first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -60,8 +60,7 @@ def open_model(model: str | bytes, provider: str | None, threads: int | None, fa
     try:
         return ort.InferenceSession(model, options, providers=providers)
     except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise FileError(failure, [Offence(reason.strip())]) from error
+        raise FileError(failure, [Offence(first_line(error))]) from error
 
 
 def _installed(distribution: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import fx
 
 from frostline.compiler.certificate import Certificate, Proven
-from frostline.compiler.exported import operations, read_model
+from frostline.compiler.exported import copied, operations, read_model
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_unpack
 from frostline.compiler.reference import Array, Reference, reference_of, samples, twin_of
 from frostline.compiler.session import open_model, runtime
-from frostline.errors import DriftError, Offence, UsageError
+from frostline.errors import DriftError, Offence, UsageError, first_line
 
 _TOLERANCE = 1e-3
 _AGREEMENT = 0.95
@@ -53,7 +54,8 @@ def verify(
     model = read_model(path)
     module = twin_of(graph)
     given = graph.example if inputs is None else _example(inputs, kwargs)
-    first = reference_of(module, next(samples(given, _PART)))
+    references = (reference_of(module, part) for part in samples(given, _PART))
+    first = next(references)
     cut = _open(_pieces(model))
     feeds = _piece_inputs(model, first)
     pieces = _run(cut, feeds)
@@ -62,8 +64,7 @@ def verify(
     faults += _zero_faults(first, _run(cut, feeds | _zeros(first)))
     whole = _Whole()
     opened = _open(_exposed(model))
-    for part in samples(given, _PART):
-        reference = reference_of(module, part)
+    for reference in chain([first], references):
         whole.add(model, reference, _run(opened, _named(model, reference.arguments)))
     faults += whole.faults()
     if faults:
@@ -124,7 +125,7 @@ def _pieces(model: onnx.ModelProto) -> onnx.ModelProto:
 
     `given:NAME` feeds an operation, `NAME`'s consumers read `product:NAME`, and both sides of each cut are outputs.
     """
-    cut = _copy(model)
+    cut = copied(model)
     graph = cut.graph
     renamed = {node.output[0]: f"{_side(node)}:{site}" for site, node in operations(model)}
     feeds: dict[str, None] = {}
@@ -157,17 +158,11 @@ def _side(node: onnx.NodeProto) -> str:
 
 def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
     """The whole file, with the signs of every site and the products of every operation among its outputs."""
-    exposed = _copy(model)
+    exposed = copied(model)
     ends = {value.name for value in exposed.graph.output}
     ours = [node.output[0] for _, node in operations(exposed)]
     exposed.graph.output.extend(_untyped(name) for name in ours if name not in ends)
     return exposed
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
-    return twin
 
 
 def _untyped(name: str) -> onnx.ValueInfoProto:
@@ -199,7 +194,7 @@ def _run(opened: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
     try:
         values = opened.run(None, {name: value for name, value in feeds.items() if name in wanted})
     except Exception as error:
-        raise DriftError("the file cannot be run", [Offence(str(error).strip().splitlines()[0])]) from error
+        raise DriftError("the file cannot be run", [Offence(first_line(error))]) from error
     return dict(zip(names, values, strict=True))
 
 

@@ -8,7 +8,7 @@ from torch import fx
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import captured, masked
 from frostline.compiler.masks import Mask
-from frostline.compiler.operations import operation_of
+from frostline.compiler.operations import Operation, operation_of
 from frostline.compiler.plan import Plan, Turn
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.errors import Offence, PassError
@@ -38,36 +38,24 @@ class InsertMasks(Pass):
 
 def _insert(graph: Graph, turn: Turn, nodes: dict[str, fx.Node]) -> None:
     site = turn.site
-    source = _operand(nodes[site.operands[0].node], site.operands[0].argument)
+    readers = [(nodes[operand.node], _operation(nodes[operand.node]), operand) for operand in site.operands]
+    first, operation, operand = readers[0]
+    source = operation.bind(first)[operand.argument]
     target = f"{HOME}.{site.name}"
     weight = graph.module.get_parameter(str(source.target)) if site.kind == "weight" else None
     device = weight.device if weight is not None else next(graph.module.parameters()).device
     graph.module.add_submodule(target, Mask(site.shape, turn.frozen, device))
     # Before the first reader, not after the source: what changes the source in place lies between.
-    with graph.module.graph.inserting_before(nodes[site.operands[0].node]):
+    with graph.module.graph.inserting_before(first):
         mask = graph.module.graph.call_module(target, (source,))
     set_facts(mask, replace(facts(source), name=site.name, where=site.where))
-    for operand in site.operands:
-        node = nodes[operand.node]
+    for node, operation, operand in readers:
         set_facts(node, replace(facts(node), name=operand.operation))
-        _set_operand(node, operand.argument, mask)
+        operation.rebind(node, operand.argument, mask)
 
 
-def _operand(node: fx.Node, argument: str) -> fx.Node:
-    operation = operation_of(node)
-    value = operation.bind(node)[argument] if operation else None
-    if not isinstance(value, fx.Node):
-        raise PassError(f"%{node.name} has no {argument} in the graph")
-    return value
-
-
-def _set_operand(node: fx.Node, argument: str, value: fx.Node) -> None:
-    """Replace one argument of a call, and no other use of the same value."""
+def _operation(node: fx.Node) -> Operation:
     operation = operation_of(node)
     if operation is None:
-        raise PassError(f"%{node.name} is no operation")
-    index = operation.arguments.index(argument)
-    if index < len(node.args):
-        node.update_arg(index, value)
-    else:
-        node.update_kwarg(argument, value)
+        raise PassError("the plan was made for another graph", [Offence(f"%{node.name} is no operation")])
+    return operation

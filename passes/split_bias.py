@@ -30,11 +30,7 @@ class SplitBias(Pass):
 
 
 def _split(graph: Graph, node: fx.Node, operation: Operation, bias: fx.Node) -> None:
-    index = operation.arguments.index("bias")
-    if index < len(node.args):
-        node.update_arg(index, None)
-    else:
-        node.update_kwarg("bias", None)
+    operation.rebind(node, "bias", None)
     nodes, line = graph.module.graph, replace(facts(node), name=None)
     with nodes.inserting_after(node):
         total = nodes.call_function(torch.add, (node, bias))

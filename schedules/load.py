@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from frostline.errors import Offence, SpecError, nearest
+from frostline.errors import Offence, SpecError, first_line, nearest
 from frostline.schedules.spec import ScheduleSpec
 
 _Path = tuple[str | int, ...]
@@ -116,7 +116,7 @@ def _parse(text: str, source: str) -> tuple[Any, dict[_Path, str]]:
         where = f"{source}:{mark.line + 1}" if mark else source
         raise SpecError(f"{source} is not YAML", [Offence(error.problem or "syntax error", where)]) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        reason = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise SpecError(f"{source} is not YAML", [Offence(reason, source)]) from error
 
 

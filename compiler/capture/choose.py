@@ -11,10 +11,10 @@ import torch
 from torch import fx, nn
 
 from frostline.compiler.capture import fx_tracer
-from frostline.compiler.capture.proof import batches, first_line, on_meta, prove, run_example
+from frostline.compiler.capture.proof import batches, on_meta, prove, run_example
 from frostline.compiler.capture.user_line import reads_of_training, user_line
 from frostline.compiler.graph import Example, Graph, assemble, facts, set_facts, share
-from frostline.errors import CaptureError, Offence
+from frostline.errors import CaptureError, Offence, first_line
 
 
 class FrontEnd(Protocol):

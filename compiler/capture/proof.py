@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from frostline.compiler.graph import Example
+from frostline.errors import first_line
 
 _BATCHES = (2, 3)
 _MODES = {False: "eval", True: "train"}
@@ -63,12 +64,6 @@ def prove(model: nn.Module, graph: nn.Module, example: Example) -> Proof:
         if mode not in modes:
             differences.append(f"the model itself does not run in {mode} mode: {first_line(failure)}")
     return Proof(tuple(differences), f"proven in {' and '.join(modes)} mode at batch {' and '.join(sizes)}")
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an exception says, or its kind."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def run_example(model: nn.Module, example: Example) -> None:

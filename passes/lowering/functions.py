@@ -11,7 +11,8 @@ from __future__ import annotations
 import onnx
 from onnx import parser
 
-DOMAIN = "frostline"
+from frostline.compiler.exported import DOMAIN
+
 VERSION = 1
 OPSET = 21
 IR_VERSION = 10

@@ -21,13 +21,14 @@ from onnxscript import values
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from frostline.compiler.exported import DOMAIN, operations
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, packed
 from frostline.compiler.operations import Operation, operation_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
-from frostline.passes.lowering.functions import DOMAIN, IR_VERSION, OPSET, VERSION, functions
+from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
 
 
 def lower_portable(graph: Graph) -> onnx.ModelProto:
@@ -175,16 +176,15 @@ def _finish(model: onnx.ModelProto) -> None:
     model.producer_name = "frostline"
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]  # the exporter's stack traces, most of the file
-    ours = [node for node in model.graph.node if node.domain == DOMAIN]
     renamed: dict[str, str] = {}
-    for node in ours:
-        node.name = next(helper.get_attribute_value(a) for a in node.attribute if a.name == "site").decode()
+    for site, node in operations(model):
+        node.name = site
         renamed[node.output[0]] = f"{DOMAIN}/{node.name}"  # a name that no exporter gives
     outputs = {value.name for value in model.graph.output}
     for value in [*model.graph.node, *model.graph.value_info]:
         _rename(value, {old: new for old, new in renamed.items() if old not in outputs})
     known = functions()
-    model.functions.extend(known[name] for name in sorted({node.op_type for node in ours}))
+    model.functions.extend(known[name] for name in sorted({node.op_type for _, node in operations(model)}))
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
 

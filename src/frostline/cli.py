@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -28,9 +28,6 @@ from frostline.runs import (
     shape_of,
 )
 from frostline.schedules import ScheduleSpec, load_spec
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="frostline",

@@ -119,3 +119,13 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     close = get_close_matches(word, list(known), n=3, cutoff=0.5)
     quoted = " or ".join(f'"{name}"' for name in close)
     return f"did you mean {quoted}?" if close else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind where it says nothing.
+
+    >>> first_line(ValueError("\\nno such thing\\nat all")), first_line(ValueError())
+    ('no such thing', 'ValueError')
+    """
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

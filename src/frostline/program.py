@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from frostline.compiler.capture import capture
 from frostline.compiler.driver import Driver
-from frostline.compiler.graph import Graph
+from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import mask_nodes, settled
 from frostline.compiler.plan import Plan, plan
 from frostline.compiler.rewriting import check, run
@@ -101,14 +101,8 @@ def compile(
     graph = capture(model, example_inputs, example_kwargs)
     planned = plan(spec, sites(graph), total_steps, steps_per_epoch)
     graph = run(graph, (InsertMasks(planned),))
-    masks = {turn.site.name: mask for turn, mask in _masks(graph, planned)}
+    masks = {str(facts(node).name): mask for node, mask in mask_nodes(graph)}
     return Program(graph, planned, Driver(planned, masks))
-
-
-def _masks(graph: Graph, planned: Plan) -> Iterator[tuple[Any, Any]]:
-    inserted = {str(node.target).partition(".")[2]: mask for node, mask in mask_nodes(graph)}
-    for turn in planned.turns:
-        yield turn, inserted[turn.site.name]
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Offence]:

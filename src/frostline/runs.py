@@ -31,7 +31,7 @@ class Recipe:
 
 def check_same_run(folder: Path, recipe: Recipe) -> None:
     """A folder that holds a checkpoint goes on with what it was started with, and nothing else."""
-    if not (folder / "checkpoint.pt").exists():
+    if not _has_checkpoint(folder):
         return
     before = asdict(_read_run(folder)[0])
     differing = [
@@ -47,7 +47,7 @@ def begin_run(folder: Path, spec: ScheduleSpec, recipe: Recipe) -> None:
     """Note what a run is, once it is known that it can start."""
     from frostline.compiler.files import replacing
 
-    if (folder / "checkpoint.pt").exists():
+    if _has_checkpoint(folder):
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,6 +55,12 @@ def begin_run(folder: Path, spec: ScheduleSpec, recipe: Recipe) -> None:
         raise UsageError(f"cannot make the folder {folder}", [Offence(error.strerror or str(error))]) from error
     with replacing(folder / "run.json") as part:
         part.write_text(json.dumps({"recipe": asdict(recipe), "spec": spec.as_data()}, indent=2) + "\n")
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    from frostline.training import CHECKPOINT
+
+    return (folder / CHECKPOINT).exists()
 
 
 def _read_run(folder: Path) -> tuple[Recipe, ScheduleSpec]:
@@ -93,6 +99,7 @@ def images_of(test: Any) -> tuple[Any, ...]:
 
 
 def program_of(spec: ScheduleSpec, recipe: Recipe) -> tuple[Program, tuple[Any, Any]]:
+    """The program of a run before its first step, with training and test data."""
     training, test = data_of(recipe.data)
     per_epoch = len(training)
     program = compile_factory(spec, recipe.model, example_of(test), recipe.epochs * per_epoch, per_epoch)
@@ -114,6 +121,7 @@ def compile_factory(spec: ScheduleSpec, model: str, example: Any, total_steps: i
 
 
 def optimizer_of(program: Program, recipe: Recipe) -> Any:
+    """SGD over the net's parameters. Raises UsageError for numbers that it does not take."""
     import torch
 
     numbers = (recipe.learning_rate, recipe.momentum, recipe.weight_decay)
@@ -123,6 +131,7 @@ def optimizer_of(program: Program, recipe: Recipe) -> Any:
 
 
 def data_of(factory: str) -> tuple[Any, Any]:
+    """Training and test batches, as a factory returns them. Raises UsageError for anything else."""
     made = _made(factory)
     if not isinstance(made, tuple) or len(made) != 2 or not all(hasattr(part, "__len__") for part in made):
         remedy = "return (training, test), each a DataLoader or list of (inputs, labels), with a length"
@@ -133,6 +142,7 @@ def data_of(factory: str) -> tuple[Any, Any]:
 
 
 def example_of(batches: Any) -> Any:
+    """The first few inputs of some batches. Raises UsageError where a batch is no pair of tensors."""
     import torch
 
     batch = next(iter(batches))
@@ -144,6 +154,7 @@ def example_of(batches: Any) -> Any:
 
 
 def shape_of(text: str) -> tuple[int, ...]:
+    """A shape written as `2x3x32x32`. Raises UsageError for anything else."""
     try:
         sizes = tuple(int(size) for size in text.split("x"))
     except ValueError:

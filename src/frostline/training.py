@@ -21,11 +21,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frostline.compiler.capture.proof import first_line
 from frostline.compiler.capture.user_line import user_line
 from frostline.compiler.checkpoint import load_checkpoint, save_checkpoint
 from frostline.compiler.files import replacing
-from frostline.errors import CheckpointError, FrostlineError, Offence
+from frostline.errors import CheckpointError, FrostlineError, Offence, first_line
 from frostline.program import Program
 
 CHECKPOINT = "checkpoint.pt"

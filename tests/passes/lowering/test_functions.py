@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from frostline.compiler.bits import pack
+from frostline.compiler.exported import DOMAIN
 from frostline.passes.lowering import operators  # noqa: F401
-from frostline.passes.lowering.functions import DOMAIN, IR_VERSION, OPSET, functions
+from frostline.passes.lowering.functions import IR_VERSION, OPSET, functions
 
 
 def signs(*shape: int, seed: int) -> torch.Tensor:
