@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
+
+from frostline.compiler.tensors import map_tensors, tensors_in
+from frostline.errors import Offence, UsageError
 
 _KEY = "frostline"
 
@@ -59,13 +62,12 @@ class Example:
         arguments = inspect.signature(module.forward).bind(*self.args, **self.kwargs)
         arguments.apply_defaults()
         names = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"]
-        copies = pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), list(arguments.arguments.values()))
+        copies = map_tensors(list(arguments.arguments.values()), lambda tensor: tensor.detach().clone())
         return dict(zip(names, copies, strict=True))
 
     def batch_size(self) -> int | None:
         """The size of the first dimension of the first tensor that has one."""
-        tensors = (leaf for leaf in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(leaf, torch.Tensor))
-        return next((tensor.shape[0] for tensor in tensors if tensor.dim()), None)
+        return next((t.shape[0] for t in tensors_in((self.args, self.kwargs)) if t.dim()), None)
 
     def picked(self, indices: Sequence[int]) -> Example:
         """The same inputs with these samples as the batch; tensors that are not as long as the batch stay whole."""
@@ -76,28 +78,50 @@ class Example:
                 return tensor
             return tensor.detach()[torch.as_tensor(indices, device=tensor.device)]
 
-        return Example(*pytree.tree_map_only(torch.Tensor, pick, (self.args, self.kwargs)))
+        return Example(*map_tensors((self.args, self.kwargs), pick))
+
+    def copied(self) -> Example:
+        """The same inputs in tensors of their own, which a model may change."""
+        return Example(*map_tensors((self.args, self.kwargs), lambda tensor: tensor.detach().clone()))
 
 
 @dataclass(frozen=True)
 class Graph:
     """A model as a graph: a module that runs, whose nodes carry facts.
 
-    `captured` says by which front end, and what was proven of it.
+    `captured` says by which front end, and what was proven of it. A model that was captured in regions keeps its own
+    Python; `regions` are then the paths of the submodules that are graphs, with what they were captured with, and
+    `parts()` those graphs. A part knows as `region` where it stands.
     """
 
     module: fx.GraphModule = field(repr=False)
     example: Example = field(repr=False)
     captured: str
+    regions: Mapping[str, Example] = field(default_factory=dict, repr=False)
+    region: str = ""
 
     @property
     def nodes(self) -> Iterable[fx.Node]:
         return self.module.graph.nodes
 
+    def parts(self) -> tuple[Graph, ...]:
+        """The graphs that it consists of, in the order in which they run: itself, or its regions."""
+        if not self.regions:
+            return (self,)
+        modules = {path: self.module.get_submodule(path) for path in self.regions}
+        return tuple(
+            Graph(module, self.regions[path], self.captured, region=path)
+            for path, module in modules.items()
+            if isinstance(module, fx.GraphModule)
+        )
+
     def copy(self) -> Graph:
         """Nodes of its own over the same parameters and buffers."""
-        graph = copy.deepcopy(self.module.graph)
-        return replace(self, module=assemble(share(self.module), graph, self.module.training))
+        module = self.module
+        if self.regions:
+            return replace(self, module=cast(fx.GraphModule, share(module)))
+        net = assemble(share(module), copy.deepcopy(module.graph), module.training, modes_of(module, copy.deepcopy))
+        return replace(self, module=net)
 
     def snapshot(self) -> Graph:
         """Nodes, parameters and buffers of its own, on the same device."""
@@ -108,18 +132,93 @@ class Graph:
         return show(self)
 
 
+@dataclass(frozen=True)
+class Modes:
+    """What train mode is for a net: the graph that runs in it, if it is another one than in eval mode; the flags of
+    submodules that `train(mode)` leaves at another value than `mode`, by mode and path; and why it cannot run, if so.
+    """
+
+    training: fx.Graph | None = None
+    flags: Mapping[bool, Mapping[str, bool]] = field(default_factory=dict)
+    refused: str = ""
+
+
 class Net(fx.GraphModule):
-    """A GraphModule that keeps every name of the model through `deepcopy`, also those that the graph does not use."""
+    """A GraphModule that keeps every name of the model through `deepcopy`, also those that the graph does not use.
+
+    It may hold a second graph for train mode, over the same parameters, buffers and masks.
+    """
+
+    modes = Modes()
+    original: tuple[nn.Module, ...] = ()
+
+    def stands_for(self, original: nn.Module) -> None:
+        """Answer for another module's attributes and methods, where Python outside of the graph asks for them."""
+        self.original = (original,)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if not self.original or name.startswith("__"):
+                raise
+            return getattr(self.original[0], name)
+
+    def recompile(self) -> Any:
+        code = super().recompile()
+        if "__call__" in vars(type(self)):
+            del type(self).__call__  # fx's own prints every error that passes through it
+        evaluate = type(self).forward
+        if self.modes.refused:
+            type(self).forward = _either(evaluate, _refusal(self.modes.refused))
+        elif self.modes.training is not None:
+            other = fx.GraphModule(nn.Module(), fx.Graph())
+            other.graph = self.modes.training
+            self.modes.training.owning_module = self
+            type(self).forward = _either(evaluate, type(other).forward)
+        return code
+
+    def train(self, mode: bool = True) -> Net:
+        super().train(mode)
+        for path, flag in self.modes.flags.get(mode, {}).items():
+            self.get_submodule(path).training = flag
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Net:
         memo = {} if memo is None else memo
         tree = copy.deepcopy(share(self), memo)
-        return assemble(tree, copy.deepcopy(self.graph, memo), self.training)
+        modes = modes_of(self, lambda graph: copy.deepcopy(graph, memo))
+        twin = assemble(tree, copy.deepcopy(self.graph, memo), self.training, modes)
+        twin.original = copy.deepcopy(self.original, memo)
+        return twin
 
 
-def assemble(tree: nn.Module, graph: fx.Graph, training: bool) -> Net:
+def modes_of(module: fx.GraphModule, copied: Callable[[fx.Graph], fx.Graph]) -> Modes:
+    """The modes of a net, with a copy of the graph for train mode."""
+    modes = module.modes if isinstance(module, Net) else Modes()
+    return modes if modes.training is None else replace(modes, training=copied(modes.training))
+
+
+def _either(evaluate: Callable[..., Any], train: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(evaluate)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return (train if self.training else evaluate)(self, *args, **kwargs)
+
+    return forward
+
+
+def _refusal(reason: str) -> Callable[..., Any]:
+    def refuse(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        what = f"the model itself did not run in train mode on its example: {reason}"
+        raise UsageError("the net was captured in eval mode only", [Offence(what, remedy="capture with an example")])
+
+    return refuse
+
+
+def assemble(tree: nn.Module, graph: fx.Graph, training: bool, modes: Modes | None = None) -> Net:
     """A module that runs a graph and holds all that a tree of modules holds, names and their order included."""
     net = Net(nn.Module(), fx.Graph())
+    net.modes = modes or Modes()
     for name, child in tree._modules.items():
         net.add_module(name, child)
     for name, parameter in tree._parameters.items():
@@ -136,6 +235,15 @@ def share(module: nn.Module) -> nn.Module:
     return _share(module, {})
 
 
+def _share_inner(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
+    if id(module) in done or not isinstance(module, Net):
+        return _share(module, done)
+    tree, modes = _share(module, done), modes_of(module, copy.deepcopy)
+    twin = done[id(module)] = assemble(tree, copy.deepcopy(module.graph), module.training, modes)
+    twin.original = module.original
+    return twin
+
+
 def _share(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     if id(module) in done:
         return done[id(module)]
@@ -149,13 +257,15 @@ def _share(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     twin._parameters = dict(module._parameters)
     twin._buffers = dict(module._buffers)
     twin._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
-    children = {name: None if child is None else _share(child, done) for name, child in module._modules.items()}
+    children = {name: None if child is None else _share_inner(child, done) for name, child in module._modules.items()}
     twin._modules = children
     return twin
 
 
 def show(graph: Graph) -> str:
     """The graph as stable text, one node a line: value, how it is made, type, the user's line."""
+    if graph.regions:
+        return "\n\n".join(f"region {part.region}: {show(part)}" for part in graph.parts())
     rows = [(_left(node), _right(node)) for node in graph.nodes]
     wide = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{wide}}  {right}".rstrip() for left, right in rows]

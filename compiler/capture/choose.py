@@ -3,32 +3,57 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, Protocol
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol, cast
 
 import torch
 from torch import fx, nn
 
-from frostline.compiler.capture import fx_tracer
-from frostline.compiler.capture.proof import batches, on_meta, prove, run_example
+from frostline.compiler.capture.fx_tracer import FxTracer
+from frostline.compiler.capture.proof import on_meta, prove, run_example
+from frostline.compiler.capture.recorder import Recorder
+from frostline.compiler.capture.regions import capture_regions
+from frostline.compiler.capture.shapes import record_shapes
+from frostline.compiler.capture.traced import Traced
 from frostline.compiler.capture.user_line import reads_of_training, user_line
-from frostline.compiler.graph import Example, Graph, assemble, facts, set_facts, share
+from frostline.compiler.graph import Example, Graph, Modes, assemble, share
+from frostline.compiler.tensors import tensors_in
 from frostline.errors import CaptureError, Offence, first_line
 
 
 class FrontEnd(Protocol):
-    """One way to get from a module to an fx graph whose names are the module's own."""
+    """One way to get from a module to fx graphs whose names are the module's own."""
 
     name: str
 
-    def trace(self, model: nn.Module, example: Example) -> fx.Graph: ...
+    def trace(self, model: nn.Module, example: Example) -> Traced: ...
 
 
-FRONT_ENDS: tuple[FrontEnd, ...] = (fx_tracer.FxTracer(),)
-"""In the order in which they are tried."""
+FRONT_ENDS: tuple[FrontEnd, ...] = (FxTracer(), Recorder())
+"""Those that take a model whole, in the order in which they are tried. After them comes capture by regions."""
 
 _SHOWN = 4
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What a model warns of is for those who run it, not for every try that is made here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a front end made of a model: a proven graph, or the reasons why there is none."""
+
+    front_end: str
+    graph: Graph | None
+    reasons: tuple[Offence, ...] = ()
 
 
 def capture(
@@ -38,10 +63,25 @@ def capture(
 
     `example_inputs` are the positional arguments of one call, batch first; a batch of any size will do. The model
     itself is not run and not changed: front ends and proof work on copies. The graph's outputs, gradients and buffers
-    are compared with the model's, in train and in eval mode and at a second batch size, before it is returned; on the
+    are compared with the model's, in train and in eval mode and at several batch sizes, before it is returned; on the
     meta device nothing can be compared, and the graph says so.
 
     Raises CaptureError when the example does not fit the model, or when no front end captures it faithfully.
+    """
+    reasons: list[Offence] = []
+    for attempt in attempts(model, example_inputs, example_kwargs):
+        if attempt.graph is not None:
+            return attempt.graph
+        reasons += attempt.reasons
+    raise CaptureError(f"{type(model).__name__} cannot be captured", reasons)
+
+
+def attempts(
+    model: nn.Module, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None = None
+) -> Iterator[Attempt]:
+    """Every front end's attempt at a model, in order, each made when it is asked for.
+
+    Raises CaptureError when the example does not fit the model.
     """
     example = _check(model, example_inputs, example_kwargs)
     try:
@@ -49,47 +89,124 @@ def capture(
     except Exception as error:
         raise CaptureError("the model cannot be copied", [Offence(f"deepcopy: {error}", user_line(error))]) from error
     try:
-        run_example(copy.deepcopy(twin), example)
+        with _quiet():
+            run_example(copy.deepcopy(twin), example)
     except Exception as error:
-        reason = Offence(first_line(error), user_line(error), "see device, dtype, shape and number of the inputs")
-        raise CaptureError("the model does not run on its example inputs", [reason]) from error
-
-    reasons: list[Offence] = []
-    for front_end in FRONT_ENDS:
-        try:
-            traced = copy.deepcopy(twin)
-            graph = front_end.trace(traced, example)
-            module = assemble(_with_constants(share(model), traced, graph), graph, model.training)
-            proof = prove(twin, module, example)
-            if not proof.differences:
-                captured = Graph(module, example, f"{front_end.name}, {proof}")
-                _record_shapes(captured)
-                return captured
-        except Exception as error:
-            reasons.append(Offence(f"{front_end.name}: {first_line(error)}", user_line(error), _advice(error)))
-            continue
-        reasons += [Offence(f"{front_end.name}: {difference}") for difference in proof.differences[:_SHOWN]]
-        if len(proof.differences) > _SHOWN:
-            reasons.append(Offence(f"{front_end.name}: and {len(proof.differences) - _SHOWN} more differences"))
-        reasons += reads_of_training(model)
-    raise CaptureError(f"{type(model).__name__} cannot be captured", reasons)
+        advice = "see device, dtype, shape and number of the inputs"
+        reasons = [Offence(first_line(error), user_line(error), advice), *_misfits(model, example)]
+        raise CaptureError("the model does not run on its example inputs", reasons) from error
+    meta = on_meta(twin, example)
+    for front_end in reversed(FRONT_ENDS) if meta else FRONT_ENDS:  # where nothing is proven, the one that errs least
+        yield _whole(front_end, model, twin, [example])
+    if not meta:
+        yield _regions(model, twin, example)
 
 
-def _with_constants(tree: nn.Module, traced: nn.Module, graph: fx.Graph) -> nn.Module:
+@_quiet()
+def _whole(front_end: FrontEnd, model: nn.Module, twin: nn.Module, examples: list[Example]) -> Attempt:
+    """Capture by one front end, over the model's own parameters; `twin` is a copy of the model."""
+    example = examples[0]
+    try:
+        holder = copy.deepcopy(twin)
+        traced = front_end.trace(holder, example)
+        tree = _with_constants(share(model), holder, traced)
+        flags = _flags(copy.deepcopy(twin))
+        module = assemble(tree, traced.evaluating, model.training, Modes(traced.training, flags))
+        proofs = [prove(twin, module, each) for each in examples]
+        if proofs[0].refused:
+            module = assemble(tree, traced.evaluating, model.training, Modes(None, flags, proofs[0].refused))
+        differences = [difference for proof in proofs for difference in proof.differences]
+        if not differences:
+            graph = Graph(module, example, f"{front_end.name}, {proofs[0]}")
+            record_shapes(graph)
+            return Attempt(front_end.name, graph)
+    except Exception as error:
+        reason = Offence(f"{front_end.name}: {first_line(error)}", user_line(error), _advice(error))
+        return Attempt(front_end.name, None, (reason,))
+    return Attempt(front_end.name, None, (*_told(front_end.name, differences), *reads_of_training(model)))
+
+
+@_quiet()
+def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
+    """Capture by regions: each proven alone, and then all of them together in the model."""
+
+    def whole(module: nn.Module, calls: list[Example]) -> Graph | None:
+        copied = copy.deepcopy(module)
+        attempted = (_whole(front_end, module, copied, calls) for front_end in FRONT_ENDS)
+        return next((attempt.graph for attempt in attempted if attempt.graph is not None), None)
+
+    name = "regions"
+    try:
+        tree, regions = capture_regions(model, example, whole)
+        if not regions:
+            return Attempt(name, None, (Offence(f"{name}: no submodule with parameters can be captured"),))
+        tree.train(model.training)
+        proof = prove(twin, tree, example, inner=True)
+    except Exception as error:
+        return Attempt(name, None, (Offence(f"{name}: {first_line(error)}", user_line(error)),))
+    if proof.differences:
+        return Attempt(name, None, tuple(_told(name, list(proof.differences))))
+    inner = {path: region.example for path, region in regions.items()}
+    text = f"{name} ({', '.join(regions)}), {proof}"
+    return Attempt(name, Graph(cast(fx.GraphModule, tree), example, text, inner))
+
+
+def _told(name: str, differences: list[str]) -> Iterator[Offence]:
+    for difference in differences[:_SHOWN]:
+        yield Offence(f"{name}: {difference}")
+    if len(differences) > _SHOWN:
+        yield Offence(f"{name}: and {len(differences) - _SHOWN} more differences")
+
+
+def _flags(model: nn.Module) -> dict[bool, dict[str, bool]]:
+    """The flags that the model's own `train()` sets otherwise than asked, as a frozen BatchNorm does."""
+    return {
+        mode: {
+            path: module.training
+            for path, module in model.train(mode).named_modules()
+            if path and module.training != mode
+        }
+        for mode in (True, False)
+    }
+
+
+def _with_constants(tree: nn.Module, holder: nn.Module, traced: Traced) -> nn.Module:
     """Tensors that the tracer found in the forward itself come along, outside of the state."""
-    for node in graph.nodes:
+    for node in chain(traced.evaluating.nodes, traced.training.nodes if traced.training else ()):
         target = str(node.target)
         if node.op == "get_attr" and "." not in target and not hasattr(tree, target):
-            constant = getattr(traced, target)
+            constant = getattr(holder, target)
             if isinstance(constant, torch.Tensor):
                 tree.register_buffer(target, constant.detach(), persistent=False)
     return tree
 
 
 def _advice(error: Exception) -> str | None:
-    if "control flow" in str(error):
-        return "Python cannot branch on a traced value: write it with torch.where, or move the choice out of forward"
+    text = str(error)
+    if "control flow" in text or "data-dependent" in text:
+        return "no graph can branch on a value: write it with torch.where, or move the choice out of forward"
+    if "batch size as a number" in text:
+        return "use x.shape[0] as it is, without int() or range()"
     return None
+
+
+def _misfits(model: nn.Module, example: Example) -> Iterator[Offence]:
+    """Where inputs and parameters are of different devices or floating-point types."""
+    for name, own, given in (
+        ("on", {str(p.device) for p in model.parameters()}, {str(t.device) for t in _inputs(example)}),
+        (
+            "of",
+            {str(p.dtype) for p in model.parameters() if p.is_floating_point()},
+            {str(t.dtype) for t in _inputs(example) if t.is_floating_point()},
+        ),
+    ):
+        if own and given and not given <= own:
+            what = f"the model is {name} {', '.join(sorted(own))}, its example {name} {', '.join(sorted(given))}"
+            yield Offence(what, remedy="move or convert the one to the other")
+
+
+def _inputs(example: Example) -> list[torch.Tensor]:
+    return list(tensors_in((example.args, example.kwargs)))
 
 
 def _check(model: object, example_inputs: object, example_kwargs: object) -> Example:
@@ -104,43 +221,3 @@ def _check(model: object, example_inputs: object, example_kwargs: object) -> Exa
     if not isinstance(kwargs, Mapping):
         raise CaptureError("example_kwargs is not a mapping", [Offence(f"it is a {type(kwargs).__name__}")])
     return Example(example_inputs, dict(kwargs))
-
-
-class _Values(fx.Interpreter):
-    """Runs a graph once and keeps the shape and dtype of every tensor, by the name of its node."""
-
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
-        self.found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if isinstance(value, torch.Tensor):
-            self.found[n.name] = tuple(value.shape), value.dtype
-        return value
-
-
-def _record_shapes(graph: Graph) -> None:
-    """Note the shape of every value for the example, and which of its axes follow the batch."""
-    twin = copy.deepcopy(graph.module).eval()
-    own = _values(twin, graph.example)
-    try:
-        small, large = (_values(twin, example) for _, example in batches(graph.example))
-    except Exception:
-        small = large = {}  # the model takes no other batch than its own: its first axis it is
-    for node in graph.nodes:
-        if node.name not in own:
-            continue
-        shape, dtype = own[node.name]
-        axes: tuple[int, ...] = (0,)
-        if node.name in small and node.name in large and len(small[node.name][0]) == len(large[node.name][0]):
-            pairs = zip(small[node.name][0], large[node.name][0], strict=True)
-            axes = tuple(axis for axis, (one, other) in enumerate(pairs) if one != other)
-        set_facts(node, replace(facts(node), shape=shape, dtype=dtype, batch=axes))
-
-
-def _values(module: fx.GraphModule, example: Example) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    interpreter = _Values(module)
-    with torch.no_grad(), torch.random.fork_rng(enabled=not on_meta(module, example)):
-        interpreter.run(*example.bound(module).values())
-    return interpreter.found

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
+from frostline.compiler.capture.traced import Traced
 from frostline.compiler.capture.user_line import calling_line
 from frostline.compiler.graph import Example, Facts, set_facts
 
@@ -24,7 +25,7 @@ class FxTracer:
 
     name = "fx"
 
-    def trace(self, model: nn.Module, example: Example) -> fx.Graph:
+    def trace(self, model: nn.Module, example: Example) -> Traced:
         """The graph of a model's forward; arguments that the example leaves out keep their defaults."""
         signature = inspect.signature(model.forward)
         for parameter in signature.parameters.values():
@@ -36,7 +37,7 @@ class FxTracer:
             for name, parameter in signature.parameters.items()
             if name not in given and parameter.default is not inspect.Parameter.empty
         }
-        return _Tracer(model).trace(model, concrete_args=left_out or None)
+        return Traced(_Tracer(model).trace(model, concrete_args=left_out or None))
 
 
 def _gathers(parameter: inspect.Parameter, example: Example) -> bool:

@@ -1,24 +1,27 @@
 """The proof of a capture: the graph does what the model does.
 
 Every tracer is wrong in silence on some model. So outputs, gradients and buffers of the graph are compared with the
-eager model's, in train and in eval mode, at two batch sizes, from the same random state.
+eager model's, in train and in eval mode, at several batch sizes, from the same random state.
 """
 
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from frostline.compiler.graph import Example
+from frostline.compiler.tensors import tensors_in
 from frostline.errors import first_line
 
-_BATCHES = (2, 3)
+_BATCHES = (1, 2, 3)
 _MODES = {False: "eval", True: "train"}
 
 
@@ -28,6 +31,8 @@ class Proof:
 
     differences: tuple[str, ...]
     compared: str
+    refused: str = ""
+    """Why the model itself does not run in train mode, if it does not; then nothing is known of that mode."""
 
     def __str__(self) -> str:
         return self.compared
@@ -37,10 +42,16 @@ class Proof:
 class _Outcome:
     values: dict[str, Tensor]
     failure: Exception | None = None
+    kind: type = object
+    draws: bool = False
+    """Whether Python or numpy drew a random number, which no graph would draw again."""
 
 
-def prove(model: nn.Module, graph: nn.Module, example: Example) -> Proof:
-    """Compare a captured module with the model; neither is changed."""
+def prove(model: nn.Module, graph: nn.Module, example: Example, *, inner: bool = False) -> Proof:
+    """Compare a captured module with the model; neither is changed.
+
+    `inner` says that the captured module runs the model's own Python around what is captured.
+    """
     names = _names(model), _names(graph)
     differences = [f"{name} is missing in the graph" for name in sorted(names[0] - names[1])]
     if on_meta(model, example):
@@ -51,34 +62,47 @@ def prove(model: nn.Module, graph: nn.Module, example: Example) -> Proof:
     modes: list[str] = []
     failures: dict[str, Exception] = {}
     for training, mode in _MODES.items():
-        for batch, inputs in batches(example):
-            expected = _run(copy.deepcopy(model), inputs, training)
+        own = copy.deepcopy(model)
+        for batch, inputs in (*batches(example), ("own", example)):
+            if (batch == "own" and mode in modes) or (batch == "1" and training):
+                continue
+            expected = _run(own, inputs, training)
             if expected.failure is not None:
                 failures[mode] = expected.failure
+                own = copy.deepcopy(model)
                 continue  # nothing is promised where the eager model itself does not run
+            if mode not in modes:
+                modes.append(mode)
+                again = _run(own, inputs, training)
+                changes = list(_compare(expected, again, set()))
+                differences += [f"in {mode} mode, the model changes itself: at a second call {d}" for d in changes]
             sizes += [batch] * (batch not in sizes)
-            modes += [mode] * (mode not in modes)
+            if expected.draws and not inner:
+                differences.append(f"in {mode} mode, the forward draws random numbers from Python or numpy")
             actual = _run(twin, inputs, training)
             differences += [f"in {mode} mode, batch of {batch}, {d}" for d in _compare(expected, actual, constants)]
-    for mode, failure in failures.items():
-        if mode not in modes:
-            differences.append(f"the model itself does not run in {mode} mode: {first_line(failure)}")
-    return Proof(tuple(differences), f"proven in {' and '.join(modes)} mode at batch {' and '.join(sizes)}")
+    if "eval" not in modes:
+        differences.append(f"the model itself does not run in eval mode: {first_line(failures['eval'])}")
+    compared = f"proven in {' and '.join(modes)} mode at batch {_listed(sizes)}"
+    refused = first_line(failures["train"]) if "train" not in modes else ""
+    return Proof(tuple(dict.fromkeys(differences)), compared, refused)
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def run_example(model: nn.Module, example: Example) -> None:
     """Run a model once on its example, in eval mode and without gradients. Raises what the model raises."""
     model.eval()
     with torch.no_grad(), torch.random.fork_rng(enabled=not on_meta(model, example)):
-        args, kwargs = _copied(example)
-        model(*args, **kwargs)
+        inputs = example.copied()
+        model(*inputs.args, **inputs.kwargs)
 
 
 def on_meta(model: nn.Module, example: Example) -> bool:
     """Whether the model or an input has no values."""
-    leaves = pytree.tree_leaves((example.args, example.kwargs))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    return any(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors))
+    return any(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((example.args, example.kwargs))))
 
 
 def _names(module: nn.Module) -> set[str]:
@@ -88,10 +112,9 @@ def _names(module: nn.Module) -> set[str]:
 
 
 def batches(example: Example) -> Iterator[tuple[str, Example]]:
-    """The example at two batch sizes, made of its own samples."""
+    """The example at several batch sizes, made of its own samples."""
     own = example.batch_size()
     if not own:
-        yield "1", example
         return
     for batch in _BATCHES:
         yield str(batch), example.picked([sample % own for sample in range(batch)])
@@ -99,14 +122,16 @@ def batches(example: Example) -> Iterator[tuple[str, Example]]:
 
 def _run(twin: nn.Module, inputs: Example, training: bool) -> _Outcome:
     """Outputs, gradients and buffers of one forward and backward; buffers are then put back."""
-    before = {name: buffer.clone() for name, buffer in twin.named_buffers()}
+    before = [dict(module._buffers) for module in twin.modules()]
+    held = {id(buffer): (buffer, buffer.clone()) for buffer in twin.buffers()}
     twin.train(training).zero_grad(set_to_none=True)
-    args, kwargs = _copied(inputs)
+    given = inputs.copied()
     devices = sorted({t.device.index or 0 for t in twin.parameters() if t.is_cuda})
-    with torch.random.fork_rng(devices=devices), torch.enable_grad():
+    with torch.random.fork_rng(devices=devices), torch.enable_grad(), _seeded() as draws:
         torch.manual_seed(0)
         try:
-            outputs = [leaf for leaf in pytree.tree_leaves(twin(*args, **kwargs)) if isinstance(leaf, Tensor)]
+            result = twin(*given.args, **given.kwargs)
+            outputs = list(tensors_in(result))
             loss = sum((_weighted(out) for out in outputs if out.requires_grad), torch.zeros(()))
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -114,18 +139,35 @@ def _run(twin: nn.Module, inputs: Example, training: bool) -> _Outcome:
             return _Outcome({}, error)
     values = {f"output {index}": out.detach() for index, out in enumerate(outputs)}
     values |= {f"the gradient of {name}": p.grad for name, p in twin.named_parameters() if p.grad is not None}
-    values |= {f"the buffer {name}": buffer.clone() for name, buffer in twin.named_buffers()}
-    for name, buffer in twin.named_buffers():
-        buffer.copy_(before[name])
-    return _Outcome(values)
+    values |= {f"the buffer {name}": buffer.detach().clone() for name, buffer in twin.named_buffers()}
+    for module, buffers in zip(twin.modules(), before, strict=False):
+        module._buffers.update(buffers)
+    with torch.no_grad():
+        for buffer, value in held.values():
+            buffer.copy_(value)
+    return _Outcome(values, None, type(result), bool(draws))
 
 
-def _copied(example: Example) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Inputs that a model may change."""
-    copies: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map_only(
-        Tensor, lambda t: t.detach().clone(), (example.args, example.kwargs)
-    )
-    return copies
+@contextmanager
+def _seeded() -> Iterator[list[bool]]:
+    """Python's and numpy's random numbers start from a seed, and go on afterwards as if nothing had been."""
+    before = random.getstate(), np.random.get_state()
+    random.seed(0)
+    np.random.seed(0)
+    start = _drawn()
+    draws: list[bool] = []
+    try:
+        yield draws
+    finally:
+        if _drawn() != start:
+            draws.append(True)
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+def _drawn() -> Any:
+    """Changes with every random number that is drawn."""
+    return random.getstate(), repr(np.random.get_state())
 
 
 def _weighted(output: Tensor) -> Tensor:
@@ -138,6 +180,8 @@ def _compare(expected: _Outcome, actual: _Outcome, constants: set[str]) -> Itera
     if actual.failure is not None:
         yield f"the graph raises {type(actual.failure).__name__}: {first_line(actual.failure)}"
         return
+    if expected.kind is not actual.kind:
+        yield f"it returns a {actual.kind.__name__} in place of a {expected.kind.__name__}"
     own = {name: value for name, value in actual.values.items() if name not in constants}
     yield from _compare_values(expected.values, own)
 

@@ -43,6 +43,11 @@ def calling_line(inside: str) -> str | None:
     return None
 
 
+def frame_line(filename: str, line: int | None) -> str | None:
+    """The line of a frame, if it is the user's."""
+    return _shown(filename, line) if _theirs(filename) else None
+
+
 def reads_of_training(model: nn.Module) -> Iterator[Offence]:
     """Every line of the user's modules that asks `self.training`, the usual reason why a traced graph differs."""
     for kind in dict.fromkeys(type(module) for module in model.modules()):

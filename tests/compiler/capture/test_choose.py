@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.errors import CaptureError
+from frostline.compiler.capture import attempts
+from frostline.errors import CaptureError, UsageError
 from tests.models.small import Attention, Branching, Moody, Spare, Tied, chain
 
 
@@ -24,7 +26,7 @@ def reasons(model: nn.Module, inputs: object, **kwargs: object) -> str:
 def test_the_graph_does_what_the_model_does(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     model = make()
     graph = fl.capture(model, (torch.randn(shape),))
-    assert graph.captured == "fx, proven in eval and train mode at batch 2 and 3"
+    assert graph.captured == "fx, proven in eval and train mode at batch 1, 2 and 3"
     x = torch.randn(7, *shape[1:])
     assert torch.equal(graph.module.eval()(x), model.eval()(x))
 
@@ -67,14 +69,35 @@ def test_keywords_and_defaults() -> None:
     assert torch.equal(graph.module(x, shift=shift), model(x, shift=shift))
 
 
-def test_a_branch_on_a_value_is_refused_with_the_user_s_line() -> None:
-    text = reasons(Branching(), (torch.randn(2, 4),))
-    assert text.startswith("Branching cannot be captured\n  tests/models/small.py:")
-    assert "control flow" in text
+def test_each_front_end_says_why_it_failed_with_the_user_s_line() -> None:
+    fx, recorder, regions = attempts(Branching(), (torch.randn(2, 4),))
+    assert [one.front_end for one in (fx, recorder, regions)] == ["fx", "recorder", "regions"]
+    assert [one.graph is None for one in (fx, recorder, regions)] == [True, True, False]
+    for failed in (fx, recorder):
+        (reason,) = failed.reasons
+        assert str(reason.where).startswith("tests/models/small.py:")
+        assert "no graph can branch on a value" in str(reason.remedy)
 
 
-def test_a_flag_that_would_be_baked_in_is_noticed() -> None:
-    assert "in eval mode, batch of 2, output 0 differs" in reasons(Moody(), (torch.randn(2, 4),))
+def test_a_flag_that_fx_bakes_in_is_noticed() -> None:
+    fx, recorder, _ = attempts(Moody(), (torch.randn(2, 4),))
+    what = [str(reason) for reason in fx.reasons]
+    assert "  fx: in eval mode, batch of 1, output 0 differs" in what
+    assert "it asks self.training here\n    -> a traced graph has one mode" in what[-1]
+    assert recorder.graph is not None
+
+
+def test_what_no_front_end_takes_is_one_error_with_all_reasons() -> None:
+    text = reasons(Drawing(4, 4), (torch.randn(2, 4),))
+    assert text.startswith("Drawing cannot be captured")
+    assert "fx: in eval mode, the forward draws random numbers from Python or numpy" in text
+    assert "recorder: in eval mode, the forward draws random numbers from Python or numpy" in text
+    assert "regions: no submodule with parameters can be captured" in text
+
+
+def test_a_model_that_changes_itself_is_refused() -> None:
+    text = reasons(Counting(4, 4), (torch.randn(2, 4),))
+    assert "in eval mode, the model changes itself: at a second call output 0 differs" in text
 
 
 def test_an_example_that_does_not_fit() -> None:
@@ -84,7 +107,14 @@ def test_an_example_that_does_not_fit() -> None:
 
 
 def test_a_model_of_another_dtype_than_its_example() -> None:
-    assert "does not run on its example inputs" in reasons(nn.Linear(4, 4).double(), (torch.randn(2, 4),))
+    text = reasons(nn.Linear(4, 4).double(), (torch.randn(2, 4),))
+    assert text.startswith("the model does not run on its example inputs")
+    assert "the model is of torch.float64, its example of torch.float32\n    -> move or convert" in text
+
+
+def test_a_model_on_another_device_than_its_example() -> None:
+    text = reasons(nn.Linear(4, 4).to("meta"), (torch.randn(2, 4),))
+    assert "the model is on meta, its example on cpu" in text
 
 
 def test_inputs_of_the_wrong_kind() -> None:
@@ -95,7 +125,7 @@ def test_inputs_of_the_wrong_kind() -> None:
 
 def test_the_meta_device_takes_no_memory_and_proves_nothing() -> None:
     graph = fl.capture(chain().to("meta"), (torch.randn(2, 3, 8, 8, device="meta"),))
-    assert graph.captured == "fx, not proven: on the meta device there are no values to compare"
+    assert graph.captured == "recorder, not proven: on the meta device there are no values to compare"
     assert len(fl.sites(graph)) == 12
 
 
@@ -122,9 +152,17 @@ class TwoOptions(nn.Linear):
         return super().forward(input) + (0 if shift is None else shift)
 
 
-class Gathering(nn.Linear):
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return super().forward(inputs[0])
+class Drawing(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return super().forward(input) * random.choice([1.0, 1.0])  # noqa: S311
+
+
+class Counting(nn.Linear):
+    calls = 0
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return super().forward(input) * self.calls
 
 
 class EvalOnly(nn.Linear):
@@ -154,9 +192,9 @@ def test_a_keyword_after_one_that_is_left_out() -> None:
     assert torch.equal(graph.module(x, shift=shift), model(x, shift=shift))
 
 
-def test_what_blocks_tracing_is_named() -> None:
-    assert "forward gathers arguments in *inputs" in reasons(Gathering(4, 4), (torch.randn(2, 4),))
-    assert "fx: not made for training" in reasons(EvalOnly(4, 4), (torch.randn(2, 4),))
-    text = reasons(Moody(), (torch.randn(2, 4),))
-    assert "it asks self.training here\n    -> a traced graph has one mode" in text
-    assert "tests/models/small.py:" in text
+def test_a_model_that_does_not_train_is_captured_for_eval_and_says_so() -> None:
+    model, x = EvalOnly(4, 4), torch.randn(2, 4)
+    net = fl.capture(model.eval(), (x,)).module
+    assert torch.equal(net(x), model(x))
+    with pytest.raises(UsageError, match=r"eval mode only\n.*not made for training"):
+        net.train()(x)

@@ -1,0 +1,116 @@
+"""What torch tells no function mode: modules, autograd functions, autocast, vmap, and who asks for a compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch._export.utils
+import torch.utils.checkpoint
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from frostline.compiler.capture.tape import Tape, applied
+
+OPENED = (nn.Linear, _ConvNd, nn.MultiheadAttention)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+def stays_whole(module: nn.Module) -> bool:
+    """Whether a module is one node: torch's own childless modules and their subclasses, which know their mode."""
+    childless = next(module.children(), None) is None
+    kinds = [kind for kind in type(module).__mro__ if kind is not nn.Module]
+    torchs = any(kind.__module__.startswith("torch.nn.modules") for kind in kinds)
+    return childless and torchs and not isinstance(module, (*OPENED, *_CONTAINERS))
+
+
+@contextmanager
+def intercepted(tape: Tape) -> Iterator[None]:
+    """Within this context modules and autograd functions that run are written on the tape."""
+    with ExitStack() as stack:
+        for owner, name, value in (
+            (nn.Module, "__call__", _module_call(tape)),
+            (torch.autograd.Function, "apply", _function_apply(tape)),
+            (torch.amp.autocast_mode.autocast, "__enter__", _autocast_enter(tape)),
+            (torch.amp.autocast_mode.autocast, "__exit__", _autocast_exit(tape)),
+            (
+                torch._export.utils,
+                "_maybe_find_pre_dispatch_tf_mode_for_export",
+                lambda: _recording() and tape,
+            ),
+            # Many models then take a branch that can be followed.
+            (torch.compiler, "_is_compiling_flag", True),
+            (torch.compiler, "_is_exporting_flag", True),
+        ):
+            stack.enter_context(patch.object(owner, name, value))
+        yield
+
+
+def _recording() -> bool:
+    return torch._C._is_torch_function_mode_enabled()
+
+
+def _module_call(tape: Tape) -> Any:
+    run = nn.Module.__call__
+
+    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if not _recording():
+            return run(module, *args, **kwargs)
+        path = tape.modules.get(id(module))
+        if path is not None and stays_whole(module):
+            with torch._C.DisableTorchFunction():
+                result = run(module, *args, **kwargs)
+            tape.call_module(path, args, kwargs, result)
+            return result
+        tape.path.append(tape.path[-1] if path is None else path)
+        try:
+            return run(module, *args, **kwargs)
+        finally:
+            tape.path.pop()
+
+    return call
+
+
+def _function_apply(tape: Tape) -> Any:
+    run: Any = torch.autograd.Function.__dict__["apply"].__func__
+
+    def apply(kind: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
+        if not _recording():
+            return run(kind, *args, **kwargs)
+        if kind is torch.utils.checkpoint.CheckpointFunction:
+            function, _, *given = args
+            return function(*given)
+        with torch._C.DisableTorchFunction():
+            result = run(kind, *args, **kwargs)
+        tape.call(applied(kind), args, kwargs, result)
+        return result
+
+    return classmethod(apply)
+
+
+def _autocast_enter(tape: Tape) -> Any:
+    run: Any = torch.amp.autocast_mode.autocast.__enter__
+
+    def enter(region: Any) -> Any:
+        if _recording():
+            values = region.device, region.fast_dtype, region._enabled, region._cache_enabled
+            region.frostline_node = tape.effect(torch.amp.autocast_mode._enter_autocast, *values)
+        with torch._C.DisableTorchFunction():
+            return run(region)
+
+    return enter
+
+
+def _autocast_exit(tape: Tape) -> Any:
+    run: Any = torch.amp.autocast_mode.autocast.__exit__
+
+    def leave(region: Any, *error: Any) -> Any:
+        if _recording() and hasattr(region, "frostline_node"):
+            tape.effect(torch.amp.autocast_mode._exit_autocast, region.frostline_node)
+        with torch._C.DisableTorchFunction():
+            return run(region, *error)
+
+    return leave

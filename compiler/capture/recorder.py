@@ -1,0 +1,117 @@
+"""The recorder: the model runs once on fake tensors, in eval and in train mode, and every torch call becomes a node.
+
+Python runs as it is, so that control flow on shapes and flags, functional calls and containers of any kind are taken as
+the model means them. Tensors carry no values: a branch on one cannot be followed. The batch size is a symbol, which
+reaches the graph as arithmetic on `x.size(0)`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.source import ConstantSource
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+
+from frostline.compiler.capture import interception
+from frostline.compiler.capture.signature import inputs_of
+from frostline.compiler.capture.tape import Tape
+from frostline.compiler.capture.traced import Traced, same
+from frostline.compiler.capture.user_line import frame_line
+from frostline.compiler.graph import Example
+from frostline.compiler.tensors import map_tensors
+
+_PRIMES = (1009, 2003, 4001, 8009, 16033, 32003, 64007)
+_SIZES = (2, 3, 4, 8, 10, 16, 32, 50, 64, 100, 128, 256, 512, 1000, 1024)
+"""Batch sizes for which the forward must go the same way."""
+
+
+class Recorder:
+    """Front end `recorder`."""
+
+    name = "recorder"
+
+    def trace(self, model: nn.Module, example: Example) -> Traced:
+        """The graphs of a model's forward in eval and in train mode; one, where they are the same."""
+        evaluating = _record(copy.deepcopy(model).eval(), model, example)
+        try:
+            training = _record(copy.deepcopy(model).train(), model, example)
+        except Exception:
+            if _runs(copy.deepcopy(model).train(), example):
+                raise
+            return Traced(evaluating)
+        return Traced(evaluating, None if same(evaluating, training) else training)
+
+
+def _runs(model: nn.Module, example: Example) -> bool:
+    try:
+        model(*example.args, **example.kwargs)
+    except Exception:
+        return False
+    return True
+
+
+def _record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
+    """Run `twin`, a copy that is thrown away. Tensors that belong to no module are left as attributes of `holder`."""
+    shapes = ShapeEnv(allow_scalar_outputs=True, allow_dynamic_output_shape_ops=True)
+    fakes = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
+    hint = _hint(twin, example)
+    symbol = shapes.create_symbol(hint, source=ConstantSource("batch"), dynamic_dim=DimDynamic.DYNAMIC)
+    batch = shapes.create_symintnode(symbol, hint=hint, source=ConstantSource("batch"))
+    with _fake_state(twin, fakes):
+        tape = Tape(twin, holder, shapes)
+        own = example.batch_size()
+        faked = Example(*map_tensors((example.args, example.kwargs), lambda t: _fake(t, fakes, batch, own)))
+        args, kwargs = inputs_of(twin, faked, tape)
+        with ExitStack() as stack:
+            stack.enter_context(enable_python_dispatcher())
+            stack.enter_context(fakes)
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(interception.intercepted(tape))
+            stack.enter_context(tape)
+            result = twin(*args, **kwargs)
+        tape.finish(result)
+    for guard in shapes.guards:
+        line = _line(guard)
+        asked = guard.expr.free_symbols == {symbol} and not all(guard.expr.subs(symbol, size) for size in _SIZES)
+        if asked and (line or symbol in shapes.replacements):
+            raise TypeError(f"the forward needs the batch size as a number{f', at {line}' if line else ''}")
+    return tape.graph
+
+
+def _line(guard: Any) -> str | None:
+    """The user's line that asked for the size, if it was one of theirs."""
+    frame = guard.sloc.framework_loc
+    return frame_line(frame.filename, frame.lineno) if hasattr(frame, "filename") else None
+
+
+def _hint(model: nn.Module, example: Example) -> int:
+    """A batch size that is no other size of the model or its inputs, so that none is mistaken for it."""
+    sizes = {size for tensor in (*model.parameters(), *model.buffers()) for size in tensor.shape}
+    return next(prime for prime in _PRIMES if prime not in sizes)
+
+
+def _fake(tensor: Tensor, fakes: FakeTensorMode, batch: Any, own: int | None) -> Tensor:
+    if tensor.dim() and tensor.shape[0] == own:
+        with fakes:
+            fake = torch.empty((batch, *tensor.shape[1:]), dtype=tensor.dtype, device=tensor.device)
+        return fake.requires_grad_(tensor.requires_grad)
+    return fakes.from_tensor(tensor.detach().clone().requires_grad_(tensor.requires_grad), static_shapes=True)
+
+
+@contextmanager
+def _fake_state(model: nn.Module, fakes: FakeTensorMode) -> Iterator[None]:
+    """All parameters and buffers as fake tensors; aliases stay aliases."""
+    for module in model.modules():
+        states: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for held in states:
+            for name, tensor in held.items():
+                if tensor is not None:
+                    held[name] = fakes.from_tensor(tensor, static_shapes=True)
+    yield

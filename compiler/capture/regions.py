@@ -1,0 +1,92 @@
+"""Regions: for a model that no front end takes whole, the largest submodules that one does take.
+
+The model's own Python goes on running between them, with all its branches. One eager run shows what each submodule is
+given; each is then captured and proven alone, and stands in its own place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from frostline.compiler.graph import Example, Graph, Net, share
+from frostline.compiler.tensors import map_tensors, tensors_in
+
+_SHAPES = 6
+"""As many different calls of a submodule are kept and proven."""
+
+
+def capture_regions(
+    model: nn.Module, example: Example, whole: Callable[[nn.Module, list[Example]], Graph | None]
+) -> tuple[nn.Module, dict[str, Graph]]:
+    """The model over its own parameters with its largest capturable submodules captured, and those by their path.
+
+    `whole` captures a submodule, and proves it for each of its calls; it returns None where it cannot.
+    """
+    calls = _calls(model, example)
+    tree = share(model)
+    regions = dict(_largest(tree, "", calls, whole, set()))
+    for path, region in regions.items():
+        original = tree.get_submodule(path)
+        net = region.module
+        assert isinstance(net, Net)
+        net.stands_for(original)
+        for parent in list(tree.modules()):
+            for name, child in parent._modules.items():
+                if child is original:
+                    parent._modules[name] = net
+    return tree, regions
+
+
+def _largest(
+    module: nn.Module,
+    path: str,
+    calls: Mapping[str, list[Example]],
+    whole: Callable[[nn.Module, list[Example]], Graph | None],
+    seen: set[int],
+) -> Iterator[tuple[str, Graph]]:
+    for name, child in module.named_children():
+        inner = f"{path}.{name}" if path else name
+        if id(child) in seen or next(child.parameters(), None) is None:
+            continue
+        seen.add(id(child))
+        graph = whole(child, calls[inner]) if inner in calls else None
+        if graph is not None:
+            yield inner, graph
+        else:
+            yield from _largest(child, inner, calls, whole, seen)
+
+
+def _calls(model: nn.Module, example: Example) -> dict[str, list[Example]]:
+    """What each submodule is given in a run of the model: every call of another shape, in the order of running."""
+    found: dict[str, dict[str, Example]] = {}
+    for training in (False, True):
+        twin = copy.deepcopy(model).train(training)
+        here: dict[str, dict[str, Example]] = {}
+        for path, module in twin.named_modules():
+            if path:
+                module.register_forward_pre_hook(_keep(here.setdefault(path, {})), with_kwargs=True)
+        inputs = example.copied()
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                twin(*inputs.args, **inputs.kwargs)
+        except Exception:
+            if not training:
+                raise
+        for path, calls in here.items():
+            if calls and path not in found:
+                found[path] = calls
+    return {path: list(calls.values()) for path, calls in found.items()}
+
+
+def _keep(calls: dict[str, Example]) -> Any:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        shown = repr(map_tensors((args, kwargs), lambda tensor: (tuple(tensor.shape), tensor.dtype)))
+        if shown not in calls and len(calls) < _SHAPES and next(tensors_in((args, kwargs)), None) is not None:
+            calls[shown] = Example(args, dict(kwargs)).copied()
+
+    return hook

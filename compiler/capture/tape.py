@@ -1,0 +1,338 @@
+"""The tape: a torch function mode that writes every call it sees as an fx node."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import chain
+from types import MethodDescriptorType, WrapperDescriptorType
+from typing import Any
+
+import sympy  # type: ignore[import-untyped]
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
+from torch.fx.proxy import GraphAppendingTracer
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
+
+from frostline.compiler.capture.user_line import calling_line
+from frostline.compiler.graph import Facts, set_facts
+from frostline.compiler.tensors import Field, parts, rebuilt, tensors_in
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "__getitem__": operator.getitem, "__setitem__": operator.setitem, "__invert__": operator.invert,
+    "__and__": operator.and_, "__or__": operator.or_, "__xor__": operator.xor, "__pow__": operator.pow,
+    "__floordiv__": operator.floordiv, "__mod__": operator.mod, "__truediv__": operator.truediv,
+    "__iadd__": operator.iadd, "__isub__": operator.isub, "__imul__": operator.imul, "__itruediv__": operator.itruediv,
+    "__eq__": operator.eq, "__ne__": operator.ne, "__lt__": operator.lt, "__le__": operator.le, "__gt__": operator.gt,
+    "__ge__": operator.ge,
+}  # fmt: skip
+_REFLECTED: dict[str, Callable[..., Any]] = {
+    "__radd__": operator.add, "__rsub__": operator.sub, "__rmul__": operator.mul, "__rtruediv__": operator.truediv,
+    "__rdiv__": operator.truediv, "__rpow__": operator.pow, "__rfloordiv__": operator.floordiv,
+    "__rmod__": operator.mod, "__rmatmul__": operator.matmul,
+}  # fmt: skip
+_SILENT = {"backward", "retain_grad", "register_hook", "_assert", "_check", "is_grad_enabled", "__dir__"}
+"""Calls that compute nothing that the graph needs."""
+_EFFECTS = {"_vmap_increment_nesting", "_vmap_decrement_nesting"}
+"""Calls that return a number and are made for what they change."""
+
+
+class Tape(TorchFunctionMode):
+    """Records into `graph`. While a call runs, nothing inside of it is recorded.
+
+    `model` runs on fake tensors; `holder` keeps, as attributes, the real tensors that belong to no module.
+    """
+
+    def __init__(self, model: nn.Module, holder: nn.Module, shapes: ShapeEnv) -> None:
+        super().__init__()
+        self.graph = fx.Graph()
+        self.modules = {
+            id(module): name for name, module in reversed(list(model.named_modules(remove_duplicate=False)))
+        }
+        self.path: list[str] = [""]
+        self._holder = holder
+        self._model = model
+        self._shapes = shapes
+        self._tracer = GraphAppendingTracer(self.graph)
+        self._nodes: dict[int, fx.Node] = {}
+        self._alive: list[Any] = []
+        self._symbols: dict[sympy.Symbol, Callable[[], fx.Node]] = {}
+        self._numbers: dict[Any, fx.Node] = {}
+        named = chain(model.named_parameters(), model.named_buffers())
+        self._names = {id(tensor): name for name, tensor in named}
+        self._state = {id(t): t for t in chain(model.parameters(), model.buffers())}
+        self._buffers = [
+            (f"{path}.{name}" if path else name, module, name, buffer)
+            for path, module in model.named_modules()
+            for name, buffer in module._buffers.items()
+        ]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.multi_head_attention_forward:
+            with opened_attention(), self:
+                return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        self.call(func, args, kwargs, result)
+        return result
+
+    def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Write a call that was made, and note what it returned."""
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            if isinstance(result, Tensor):
+                attribute = func.__self__.__name__  # type: ignore[attr-defined]
+                self._write("call_function", getattr, (args[0], attribute), {}, result)
+            return
+        if name == "__set__":
+            attribute = func.__self__.__name__  # type: ignore[attr-defined]
+            self._write("call_function", setattr, (args[0], attribute, args[1]), {}, None)
+            return
+        changes = (result is None and name not in _SILENT) or name in _EFFECTS
+        if not changes and next(tensors_in(result), None) is None and not self._unbacked(result):
+            return
+        if name in _REFLECTED:
+            self._write("call_function", _REFLECTED[name], (args[1], args[0]), kwargs, result)
+        elif not _is_method(func):
+            self._write("call_function", func, args, kwargs, result)
+        elif name in _OPERATORS:
+            self._write("call_function", _OPERATORS[name], args, kwargs, result)
+        else:
+            self._write("call_method", name, args, kwargs, result)
+
+    def call_module(self, path: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Write the call of a module that stays whole."""
+        self._write("call_module", path, args, kwargs, result)
+
+    def placeholder(self, name: str, default: Any = ...) -> fx.Node:
+        """An input; a default makes it optional."""
+        arguments = () if default is ... else (default,)
+        return self._node("placeholder", name, arguments, {})
+
+    def unpack(self, node: fx.Node, value: Any) -> None:
+        """Note the tensors inside of a node's value, with a node for each part on the way to one."""
+        if isinstance(value, Tensor):
+            self._note(node, value)
+            return
+        for key, part in parts(value):
+            if next(tensors_in(part), None) is not None or self._unbacked(part):
+                take = getattr if isinstance(key, Field) else operator.getitem
+                plain = str(key) if isinstance(key, Field) else key
+                self.unpack(self._node("call_function", take, (node, plain), {}), part)
+
+    def effect(self, function: Callable[..., Any], *args: Any) -> fx.Node:
+        """Write a call for its effect; what it returns is no tensor."""
+        return self._node("call_function", function, args, {})
+
+    def finish(self, result: Any) -> None:
+        """Buffers that the forward replaced are copied back, and the result is returned."""
+        for path, module, name, before in self._buffers:
+            after = module._buffers.get(name)
+            if after is before:
+                continue
+            if not isinstance(after, Tensor) or before is None or after.shape != before.shape:
+                raise TypeError(f"the forward replaces the buffer {path} by {_kind(after)}")
+            self._node("call_function", update, (self._attribute(path), self.argument(after)), {})
+        for name, parameter in self._model.named_parameters():
+            if id(parameter) not in self._state:
+                raise TypeError(f"the forward replaces the parameter {name}")
+        self.graph.output(self._output(result))
+
+    def argument(self, value: Any) -> Any:
+        """A value as an argument of a node: tensors and symbolic numbers become nodes."""
+        if isinstance(value, Tensor):
+            return self._nodes[id(value)] if id(value) in self._nodes else self._outside(value)
+        if isinstance(value, _SYMBOLIC):
+            return self._number(value)
+        if isinstance(value, torch.Size):
+            return tuple(map(self.argument, value))
+        if isinstance(value, (tuple, list)):
+            inner = [self.argument(part) for part in value]
+            return type(value)(*inner) if hasattr(value, "_fields") else type(value)(inner)
+        if isinstance(value, dict):
+            return {key: self.argument(part) for key, part in value.items()}
+        if isinstance(value, slice):
+            return slice(self.argument(value.start), self.argument(value.stop), self.argument(value.step))
+        return value
+
+    def _write(self, op: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+        given = self.argument(tuple(args)), self.argument(dict(kwargs))
+        if not all(_printable(part) for part in (*given[0], *given[1].values())):
+            target, op, given = _closed(target, op, *given)
+        node = self._node(op, target, *given)
+        if isinstance(result, _SYMBOLIC):
+            self._bind(result.node.expr, lambda: node)
+        else:
+            self.unpack(node, result)
+
+    def _node(self, op: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        node = self.graph.create_node(op, target, args, kwargs)
+        return set_facts(node, Facts(where=calling_line(inside="trace"), path=self.path[-1]))
+
+    def _note(self, node: fx.Node, tensor: Tensor) -> None:
+        self._nodes[id(tensor)] = node
+        self._alive.append(tensor)  # or its id would be given to another
+        for dimension, size in enumerate(tensor.shape):
+            if isinstance(size, torch.SymInt):
+                self._bind(size.node.expr, lambda d=dimension: self._node("call_method", "size", (node, d), {}))
+
+    def _bind(self, expression: Any, make: Callable[[], fx.Node]) -> None:
+        if isinstance(expression, sympy.Symbol):
+            self._symbols.setdefault(expression, make)
+
+    def _number(self, value: Any) -> Any:
+        expression = self._shapes.simplify(value.node.expr)
+        if expression.is_number or expression in (sympy.true, sympy.false):
+            return bool(expression) if isinstance(value, torch.SymBool) else value.node.pytype(expression)
+        if expression not in self._numbers:
+            proxies = {symbol: fx.Proxy(self._symbol(symbol), self._tracer) for symbol in expression.free_symbols}
+            self._numbers[expression] = sympy_interp(PythonReferenceAnalysis, proxies, expression).node
+        return self._numbers[expression]
+
+    def _symbol(self, symbol: sympy.Symbol) -> fx.Node:
+        if symbol not in self._numbers:
+            if symbol not in self._symbols:
+                raise TypeError(f"the number {symbol} comes from no tensor of the graph")
+            self._numbers[symbol] = self._symbols[symbol]()
+        return self._numbers[symbol]
+
+    def _outside(self, tensor: Tensor) -> fx.Node:
+        """A tensor that no recorded call made: of the model's state, or one that lies around in Python."""
+        name = self._names.get(id(tensor))
+        if name is None:
+            if isinstance(tensor, torch._subclasses.FakeTensor):
+                raise TypeError("a tensor was made where it cannot be seen: inside of a call, or kept from another")
+            name = self._constant(tensor)
+        node = self._nodes[id(tensor)] = self._attribute(name)
+        self._alive.append(tensor)
+        return node
+
+    def _attribute(self, name: str) -> fx.Node:
+        return self._node("get_attr", name, (), {})
+
+    def _constant(self, tensor: Tensor) -> str:
+        names = (f"_constant_{index}" for index in range(len(self._alive) + 1000))
+        for name in names:
+            held = getattr(self._holder, name, None)
+            if held is None:
+                setattr(self._holder, name, tensor.detach())
+                return name
+            if held.dtype == tensor.dtype and torch.equal(held, tensor):
+                return name
+        raise AssertionError
+
+    def _output(self, value: Any) -> Any:
+        if isinstance(value, (Tensor, *_SYMBOLIC)) or next(tensors_in(value), None) is None:
+            return self.argument(value)
+        inner = parts(value)
+        if type(value) in (tuple, list, dict):
+            return rebuilt(value, [self._output(part) for _, part in inner])
+        made = _Maker(value, [self._holds(part) for _, part in inner])
+        given = tuple(self._output(part) for _, part in inner if self._holds(part))
+        return self._node("call_function", made, given, {})
+
+    def _holds(self, value: Any) -> bool:
+        return next(tensors_in(value), None) is not None
+
+    def _unbacked(self, value: Any) -> bool:
+        return isinstance(value, _SYMBOLIC) and bool(free_unbacked_symbols(value))
+
+
+def update(buffer: Tensor, value: Tensor) -> None:
+    """What a forward does that assigns a new value to its buffer."""
+    with torch.no_grad():
+        buffer.copy_(value)
+
+
+@cache
+def applied(function: type[torch.autograd.Function]) -> Callable[..., Any]:
+    """The call of an autograd function, as a function with its name."""
+
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        return function.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    return _named(apply, function.__name__)
+
+
+class _Maker:
+    """Makes objects of the kind of one that the model returned, with other tensors in them."""
+
+    def __init__(self, value: Any, holds: list[bool]) -> None:
+        self._holds = holds
+        self._pattern = [None if held else part for held, (_, part) in zip(holds, parts(value), strict=True)]
+        self._empty = value if isinstance(value, tuple) else rebuilt(value, self._pattern)
+        self.__name__ = self.__qualname__ = type(value).__name__
+
+    def __call__(self, *tensors: Any) -> Any:
+        left = iter(tensors)
+        inner = [next(left) if held else part for held, part in zip(self._holds, self._pattern, strict=True)]
+        return rebuilt(self._empty, inner)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Maker) or type(self._empty) is not type(other._empty):
+            return False
+        return self._holds == other._holds and str(self._pattern) == str(other._pattern)
+
+    def __hash__(self) -> int:
+        return hash(type(self._empty))
+
+
+def _closed(target: Any, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, str, Any]:
+    """A call with arguments that cannot be written as code, closed over them."""
+    kept = [argument for argument in args if _printable(argument)]
+    places = [_printable(argument) for argument in args]
+    names = {name: argument for name, argument in kwargs.items() if _printable(argument)}
+    others = {name: argument for name, argument in kwargs.items() if name not in names}
+
+    def call(*inner: Any, **named: Any) -> Any:
+        left = iter(inner)
+        full = [next(left) if place else argument for place, argument in zip(places, args, strict=True)]
+        function = target if op == "call_function" else getattr(full.pop(0), target)
+        return function(*full, **named, **others)
+
+    return _named(call, target if isinstance(target, str) else target.__name__), "call_function", (tuple(kept), names)
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def _printable(value: Any) -> bool:
+    """Whether fx can write a value as code."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_printable, value))
+    if isinstance(value, dict):
+        return all(map(_printable, value.values()))
+    plain = (fx.Node, str, int, float, bool, complex, slice, torch.dtype, torch.device, torch.layout)
+    return value is None or value is ... or (isinstance(value, (*plain, torch.memory_format)) and not _is_enum(value))
+
+
+def _is_enum(value: Any) -> bool:
+    return hasattr(type(value), "__members__")
+
+
+def _is_method(func: Any) -> bool:
+    name = getattr(func, "__name__", "")
+    if isinstance(func, (MethodDescriptorType, WrapperDescriptorType)):
+        return True
+    return getattr(Tensor, name, None) is func
+
+
+def _kind(value: object) -> str:
+    return f"one of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def opened_attention() -> Any:
+    """`multi_head_attention_forward` runs its Python, so that its projections are seen."""
+    from unittest.mock import patch
+
+    return patch.object(functional, "has_torch_function", lambda *_: False)
