@@ -230,6 +230,17 @@ def assemble(tree: nn.Module, graph: fx.Graph, training: bool, modes: Modes | No
     return net
 
 
+def duplicate(module: nn.Module) -> Any:
+    """A deep copy, also of a module that keeps computed tensors as attributes, as the hooks of weight norm do."""
+    computed = (tensor for inner in module.modules() for tensor in _computed(inner).values())
+    return copy.deepcopy(module, {id(tensor): tensor.detach().clone() for tensor in computed})
+
+
+def _computed(module: nn.Module) -> dict[str, torch.Tensor]:
+    """The attributes of a module that are tensors with a history, which nothing copies."""
+    return {n: t for n, t in vars(module).items() if isinstance(t, torch.Tensor) and not t.is_leaf}
+
+
 def share(module: nn.Module) -> nn.Module:
     """The same tree of modules over the same tensors: flags and children of its own, aliases kept."""
     return _share(module, {})
@@ -253,6 +264,7 @@ def _share(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     else:
         twin = module.__class__.__new__(module.__class__)
         twin.__dict__.update(module.__dict__)
+        twin.__dict__.update({name: tensor.detach() for name, tensor in _computed(module).items()})
     done[id(module)] = twin
     twin._parameters = dict(module._parameters)
     twin._buffers = dict(module._buffers)

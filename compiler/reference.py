@@ -97,9 +97,9 @@ class _Recorder(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n in self._wanted and isinstance(value, Tensor):
-            self.values[n] = value.clone().numpy()  # a later operation may change it in place
+            self.values[n] = value.detach().clone().numpy()  # a later operation may change it in place
         return value
 
 
 def _arrays(values: Any) -> list[Array]:
-    return [leaf.numpy() for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [leaf.detach().numpy() for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]

@@ -40,6 +40,20 @@ def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
     return rebuilt(value, [map_tensors(part, change) for _, part in parts(value)])
 
 
+def outline(value: Any) -> str:
+    """What a value is made of, with the shapes of its tensors but without their entries.
+
+    >>> outline(("a", [torch.ones(2)]))
+    "('a', [torch.float32[2]])"
+    """
+    if isinstance(value, Tensor):
+        return f"{value.dtype}{list(value.shape)}"
+    if next(tensors_in(value), None) is None:
+        return repr(value)
+    inner = ", ".join(outline(part) for _, part in parts(value))
+    return f"[{inner}]" if isinstance(value, list) else f"({inner})"
+
+
 def parts(value: Any) -> list[tuple[Any, Any]]:
     """The parts of a value, each with its key: an index, a dictionary's key, or a `Field`. Nothing for an atom."""
     if isinstance(value, Mapping):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from frostline.compiler.capture.regions import capture_regions
 from frostline.compiler.capture.shapes import record_shapes
 from frostline.compiler.capture.traced import Traced
 from frostline.compiler.capture.user_line import reads_of_training, user_line
-from frostline.compiler.graph import Example, Graph, Modes, assemble, share
+from frostline.compiler.graph import Example, Graph, Modes, assemble, duplicate, share
 from frostline.compiler.tensors import tensors_in
 from frostline.errors import CaptureError, Offence, first_line
 
@@ -85,12 +84,12 @@ def attempts(
     """
     example = _check(model, example_inputs, example_kwargs)
     try:
-        twin = copy.deepcopy(model)
+        twin = duplicate(model)
     except Exception as error:
         raise CaptureError("the model cannot be copied", [Offence(f"deepcopy: {error}", user_line(error))]) from error
     try:
         with _quiet():
-            run_example(copy.deepcopy(twin), example)
+            run_example(duplicate(twin), example)
     except Exception as error:
         advice = "see device, dtype, shape and number of the inputs"
         reasons = [Offence(first_line(error), user_line(error), advice), *_misfits(model, example)]
@@ -107,10 +106,10 @@ def _whole(front_end: FrontEnd, model: nn.Module, twin: nn.Module, examples: lis
     """Capture by one front end, over the model's own parameters; `twin` is a copy of the model."""
     example = examples[0]
     try:
-        holder = copy.deepcopy(twin)
+        holder = duplicate(twin)
         traced = front_end.trace(holder, example)
         tree = _with_constants(share(model), holder, traced)
-        flags = _flags(copy.deepcopy(twin))
+        flags = _flags(duplicate(twin))
         module = assemble(tree, traced.evaluating, model.training, Modes(traced.training, flags))
         proofs = [prove(twin, module, each) for each in examples]
         if proofs[0].refused:
@@ -131,7 +130,7 @@ def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
     """Capture by regions: each proven alone, and then all of them together in the model."""
 
     def whole(module: nn.Module, calls: list[Example]) -> Graph | None:
-        copied = copy.deepcopy(module)
+        copied = duplicate(module)
         attempted = (_whole(front_end, module, copied, calls) for front_end in FRONT_ENDS)
         return next((attempt.graph for attempt in attempted if attempt.graph is not None), None)
 

@@ -6,7 +6,6 @@ eager model's, in train and in eval mode, at several batch sizes, from the same 
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frostline.compiler.graph import Example
+from frostline.compiler.graph import Example, duplicate
 from frostline.compiler.tensors import tensors_in
 from frostline.errors import first_line
 
@@ -56,23 +55,26 @@ def prove(model: nn.Module, graph: nn.Module, example: Example, *, inner: bool =
     differences = [f"{name} is missing in the graph" for name in sorted(names[0] - names[1])]
     if on_meta(model, example):
         return Proof(tuple(differences), "not proven: on the meta device there are no values to compare")
-    twin = copy.deepcopy(graph)
+    twin = duplicate(graph)
     constants = {f"the buffer {name}" for name in names[1] - names[0]}
     sizes: list[str] = []
     modes: list[str] = []
     failures: dict[str, Exception] = {}
     for training, mode in _MODES.items():
-        own = copy.deepcopy(model)
+        own = duplicate(model)
         for batch, inputs in (*batches(example), ("own", example)):
             if (batch == "own" and mode in modes) or (batch == "1" and training):
                 continue
             expected = _run(own, inputs, training)
             if expected.failure is not None:
                 failures[mode] = expected.failure
-                own = copy.deepcopy(model)
+                own = duplicate(model)
                 continue  # nothing is promised where the eager model itself does not run
-            if mode not in modes:
-                modes.append(mode)
+            first = mode not in modes
+            modes += [mode] * first
+            if inner:
+                own, twin = duplicate(model), duplicate(graph)  # its own Python may keep count of calls
+            elif first:
                 again = _run(own, inputs, training)
                 changes = list(_compare(expected, again, set()))
                 differences += [f"in {mode} mode, the model changes itself: at a second call {d}" for d in changes]
@@ -121,9 +123,10 @@ def batches(example: Example) -> Iterator[tuple[str, Example]]:
 
 
 def _run(twin: nn.Module, inputs: Example, training: bool) -> _Outcome:
-    """Outputs, gradients and buffers of one forward and backward; buffers are then put back."""
+    """Outputs, gradients and buffers of one forward and backward; then all is as it was."""
     before = [dict(module._buffers) for module in twin.modules()]
-    held = {id(buffer): (buffer, buffer.clone()) for buffer in twin.buffers()}
+    state = (*twin.parameters(), *twin.buffers())
+    held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in state}
     twin.train(training).zero_grad(set_to_none=True)
     given = inputs.copied()
     devices = sorted({t.device.index or 0 for t in twin.parameters() if t.is_cuda})
@@ -143,8 +146,8 @@ def _run(twin: nn.Module, inputs: Example, training: bool) -> _Outcome:
     for module, buffers in zip(twin.modules(), before, strict=False):
         module._buffers.update(buffers)
     with torch.no_grad():
-        for buffer, value in held.values():
-            buffer.copy_(value)
+        for tensor, value in held.values():
+            tensor.copy_(value)
     return _Outcome(values, None, type(result), bool(draws))
 
 

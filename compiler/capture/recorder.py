@@ -7,7 +7,6 @@ reaches the graph as arithmetic on `x.size(0)`.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,7 +23,7 @@ from frostline.compiler.capture.signature import inputs_of
 from frostline.compiler.capture.tape import Tape
 from frostline.compiler.capture.traced import Traced, same
 from frostline.compiler.capture.user_line import frame_line
-from frostline.compiler.graph import Example
+from frostline.compiler.graph import Example, duplicate
 from frostline.compiler.tensors import map_tensors
 
 _PRIMES = (1009, 2003, 4001, 8009, 16033, 32003, 64007)
@@ -39,11 +38,11 @@ class Recorder:
 
     def trace(self, model: nn.Module, example: Example) -> Traced:
         """The graphs of a model's forward in eval and in train mode; one, where they are the same."""
-        evaluating = _record(copy.deepcopy(model).eval(), model, example)
+        evaluating = _record(duplicate(model).eval(), model, example)
         try:
-            training = _record(copy.deepcopy(model).train(), model, example)
+            training = _record(duplicate(model).train(), model, example)
         except Exception:
-            if _runs(copy.deepcopy(model).train(), example):
+            if _runs(duplicate(model).train(), example):
                 raise
             return Traced(evaluating)
         return Traced(evaluating, None if same(evaluating, training) else training)
@@ -109,7 +108,7 @@ def _fake(tensor: Tensor, fakes: FakeTensorMode, batch: Any, own: int | None) ->
 def _fake_state(model: nn.Module, fakes: FakeTensorMode) -> Iterator[None]:
     """All parameters and buffers as fake tensors; aliases stay aliases."""
     for module in model.modules():
-        states: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        states: tuple[Any, ...] = (module._parameters, module._buffers)
         for held in states:
             for name, tensor in held.items():
                 if tensor is not None:

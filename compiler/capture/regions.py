@@ -6,15 +6,14 @@ given; each is then captured and proven alone, and stands in its own place.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from frostline.compiler.graph import Example, Graph, Net, share
-from frostline.compiler.tensors import map_tensors, tensors_in
+from frostline.compiler.graph import Example, Graph, Net, duplicate, share
+from frostline.compiler.tensors import outline, tensors_in
 
 _SHAPES = 6
 """As many different calls of a submodule are kept and proven."""
@@ -65,7 +64,7 @@ def _calls(model: nn.Module, example: Example) -> dict[str, list[Example]]:
     """What each submodule is given in a run of the model: every call of another shape, in the order of running."""
     found: dict[str, dict[str, Example]] = {}
     for training in (False, True):
-        twin = copy.deepcopy(model).train(training)
+        twin = duplicate(model).train(training)
         here: dict[str, dict[str, Example]] = {}
         for path, module in twin.named_modules():
             if path:
@@ -85,7 +84,7 @@ def _calls(model: nn.Module, example: Example) -> dict[str, list[Example]]:
 
 def _keep(calls: dict[str, Example]) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        shown = repr(map_tensors((args, kwargs), lambda tensor: (tuple(tensor.shape), tensor.dtype)))
+        shown = outline((args, kwargs))
         if shown not in calls and len(calls) < _SHAPES and next(tensors_in((args, kwargs)), None) is not None:
             calls[shown] = Example(args, dict(kwargs)).copied()
 

@@ -37,10 +37,10 @@ _REFLECTED: dict[str, Callable[..., Any]] = {
     "__rdiv__": operator.truediv, "__rpow__": operator.pow, "__rfloordiv__": operator.floordiv,
     "__rmod__": operator.mod, "__rmatmul__": operator.matmul,
 }  # fmt: skip
-_SILENT = {"backward", "retain_grad", "register_hook", "_assert", "_check", "is_grad_enabled", "__dir__"}
+_SILENT = {"backward", "retain_grad", "_assert", "_check", "is_grad_enabled", "__dir__"}
 """Calls that compute nothing that the graph needs."""
-_EFFECTS = {"_vmap_increment_nesting", "_vmap_decrement_nesting"}
-"""Calls that return a number and are made for what they change."""
+_EFFECTS = {"_vmap_increment_nesting", "_vmap_decrement_nesting", "register_hook"}
+"""Calls that return no tensor and are made for what they change."""
 
 
 class Tape(TorchFunctionMode):
@@ -324,7 +324,8 @@ def _is_method(func: Any) -> bool:
     name = getattr(func, "__name__", "")
     if isinstance(func, (MethodDescriptorType, WrapperDescriptorType)):
         return True
-    return getattr(Tensor, name, None) is func
+    owner = getattr(func, "__qualname__", "").partition(".")[0]
+    return getattr(Tensor, name, None) is func or (owner in ("Tensor", "TensorBase") and hasattr(Tensor, name))
 
 
 def _kind(value: object) -> str:
