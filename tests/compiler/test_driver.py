@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import frostline as fl
+from frostline.compiler.depths import Depths
 from frostline.compiler.masks import Mask
 from frostline.compiler.sites import Operand, Site
 from frostline.errors import UsageError
@@ -20,7 +21,9 @@ TOTAL = 60
 def driver(entries: int = 50, **edits: object) -> tuple[fl.Driver, dict[str, Mask]]:
     """A driver of two sites, one after the other, and the masks that it turns."""
     sites = [
-        Site(name, depth, "weight", (entries,), None, (Operand(name, name, name, "weight", depth),))
+        Site(
+            name, depth, "weight", (entries,), None, (Operand(name, name, name, "weight", Depths(depth, depth, depth)),)
+        )
         for depth, name in enumerate(("a", "b"))
     ]
     edits = {"progression__warmup": 10, "progression__tail": 10, **edits}

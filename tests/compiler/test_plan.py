@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import frostline as fl
+from frostline.compiler.depths import Depths
 from frostline.compiler.plan import Plan
 from frostline.compiler.sites import Operand, Site
 from frostline.errors import PlanError
@@ -21,7 +22,7 @@ CHAIN = fl.sites(fl.capture(chain(), (torch.zeros(2, 3, 8, 8),)))
 
 
 def site(name: str, depth: int) -> Site:
-    return Site(name, depth, "weight", (3,), None, (Operand(name, name, name, "weight", depth),))
+    return Site(name, depth, "weight", (3,), None, (Operand(name, name, name, "weight", Depths(depth, depth, depth)),))
 
 
 def windows(plan: Plan) -> list[tuple[str, int, int]]:

@@ -155,8 +155,8 @@ def shift_a_float(model: onnx.ModelProto) -> None:
 
 def strengthen_the_plus(model: onnx.ModelProto) -> None:
     function = next(function for function in model.functions if function.name == "Binarize")
-    plus = next(node for node in function.node if node.output[0] == "plus")
-    plus.attribute[0].t.float_data[:] = [1.5]
+    high = next(node for node in function.node if node.output[0] == "high")
+    high.attribute[0].t.float_data[:] = [1.5]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def strengthen_the_plus(model: onnx.ModelProto) -> None:
     [
         (flip_a_bit, ["the bits of 3.weight are not in the file", "integers of 3 are not the graph's"]),
         (shift_a_float, ["the input of 6.activation differs"]),
-        (strengthen_the_plus, ["the signs of 3.activation are not the graph's", "3.activation is not two-valued"]),
+        (strengthen_the_plus, ["the values of 3.activation are not the graph's", "3.activation is not two-valued"]),
     ],
 )
 def test_an_edited_file_is_noticed_and_does_not_verify(
@@ -249,8 +249,8 @@ def test_an_edited_certificate_is_noticed(exported: tuple[Path, fl.Graph], tmp_p
         read_certificate(edited(exported[0], tmp_path, edit_the_certificate))
 
 
-def test_the_sign_of_zero_is_proven(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
-    with pytest.raises(DriftError, match=r"the sign of 0 is not \+1 at 3\.activation"):
+def test_the_level_at_the_threshold_is_proven(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
+    with pytest.raises(DriftError, match=r"0 does not become \+1 at 3\.activation"):
         fl.verify(edited(exported[0], tmp_path, forget_that_zero_is_positive), exported[1])
 
 
@@ -258,11 +258,11 @@ def test_the_size_is_the_file_s(exported: tuple[Path, fl.Graph]) -> None:
     assert read_certificate(exported[0]).file_bytes == exported[0].stat().st_size
 
 
-def test_a_site_of_one_sign_only_is_warned_of(tmp_path: Path) -> None:
+def test_a_site_of_one_value_only_is_warned_of(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
     certificate = fl.export(frozen(model, (2, 4)), tmp_path / "model.onnx")
     assert certificate.constant == ("2.activation",)
-    assert "one sign only, for all samples, and so no information: 2.activation" in str(certificate)
+    assert "one value only, for all samples, and so no information: 2.activation" in str(certificate)
 
 
 @pytest.mark.parametrize(
