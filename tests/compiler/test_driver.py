@@ -39,7 +39,7 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 def advanced(steps: int, *shape: int, **edits: object) -> list[Tensor]:
-    driving, masks = driver(*shape, **edits)
+    driving, masks = driver(*shape, **edits)  # type: ignore[arg-type]
     for _ in range(steps):
         driving.advance()
     return state(masks)
