@@ -101,7 +101,7 @@ class Mask(nn.Module):
 def _fits(mask: Sequence[int], value: Sequence[int]) -> bool:
     """Whether a mask is broadcast over a value's own shape; the batch, in front or as an axis of 1, is free."""
     missing = len(value) - len(mask)
-    return missing >= 0 and all(size in (1, value[missing + axis]) for axis, size in enumerate(mask))
+    return missing >= 0 and all(size == 1 or size == value[missing + axis] for axis, size in enumerate(mask))
 
 
 def _shown(shape: Sequence[int]) -> str:

@@ -132,7 +132,10 @@ def test_a_value_that_does_not_fit_its_mask_is_named_with_the_remedy() -> None:
 
 
 @pytest.mark.parametrize("frozen", ["none", "identity", "clipped"])
-def test_a_compiled_mask_is_one_graph_for_every_batch(frozen: Surrogate) -> None:
+@pytest.mark.parametrize(
+    ("dynamic", "expected"), [(None, 2), (True, 1)]
+)  # the first batch and every other; all at once
+def test_a_compiled_mask_is_one_graph_for_every_batch(frozen: Surrogate, dynamic: bool | None, expected: int) -> None:
     torch.compiler.reset()
     net = nn.Sequential(Mask((3, 1), frozen), Mask((3, 4), frozen, ZERO_ONE))
     graphs = 0
@@ -142,8 +145,8 @@ def test_a_compiled_mask_is_one_graph_for_every_batch(frozen: Surrogate) -> None
         graphs += 1
         return graph
 
-    compiled = torch.compile(net, backend=counting, fullgraph=True)
+    compiled = torch.compile(net, backend=counting, fullgraph=True, dynamic=dynamic)
     for batch in (2, 3, 5, 7):
         u = torch.randn(batch, 3, 4)
         assert torch.equal(compiled(u), net(u))
-    assert graphs == 2  # the first batch, and every other
+    assert graphs == expected

@@ -137,6 +137,24 @@ def test_a_network_of_relu_is_trained_to_zero_and_one_and_proven(
     assert "ZeroOne" in contents(tmp_path / "model.onnx")
 
 
+def test_masks_of_channels_are_exported_at_another_size_than_they_were_trained_at(tmp_path: Path) -> None:
+    programs = [
+        fl.compile(chain(), spec(progression__per="channel"), (torch.randn(2, 3, *size),), total_steps=8)
+        for size in ((8, 8), (14, 10))
+    ]
+    trained, other = programs
+    trained.driver.resume(8)
+    other.load_state_dict(trained.state_dict())
+    other.net.load_state_dict(trained.net.state_dict())
+    x = torch.randn(40, 3, 14, 10)
+    certificate = fl.export(other.freeze(), tmp_path / "model.onnx", inputs=(x,))
+    assert {proof.products for proof in certificate.operations} == {"equal"}
+    session = fl.session(tmp_path / "model.onnx", provider="cpu")
+    (own,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    agreeing = own.argmax(1) == trained.freeze().module.eval()(x).argmax(1).numpy()
+    assert agreeing.mean() > 0.9
+
+
 def test_the_levels_of_a_file_are_proven_too(tmp_path: Path) -> None:
     """Signs in place of 0 and 1, and a threshold that 0.5 does not reach."""
     binary = frozen(Positive(), (2, 3, 8), overrides=ZERO_ONE)
