@@ -25,17 +25,19 @@ class Certificate:
     target: str
     opset: int
     sites: int
+    zero_one: int
+    """How many of the sites hold 0 and 1; the others hold -1 and +1."""
     operations: tuple[Proven, ...]
     samples: int
     pieces: int
     """How many of the samples went through every piece of the file on its own; all went through the whole."""
     constant: tuple[str, ...]
-    """Activations that had one sign only for all samples."""
+    """Activations that had one value only for all samples."""
     deviation: float
     """The largest error of a float value between binary operations, relative to the largest value of its tensor."""
     flips: int
-    """Signs that differ between file and graph on their own, over all sites and samples."""
-    signs: int
+    """Binary values that differ between file and graph on their own, over all sites and samples."""
+    values: int
     decisions: int
     agreeing: int
     file_bytes: int
@@ -53,21 +55,23 @@ class Certificate:
         compared = sum(proof.outputs for proof in self.operations)
         lines = [
             f"certificate: target {self.target}, opset {self.opset}, {self.runtime}, {self.samples} samples",
-            f"  two-valued   {self.sites} sites hold +1 and -1 and nothing else",
-            f"  exact        {exact} binary operations give the graph's integers for the graph's own inputs",
+            f"  two-valued   {self.sites - self.zero_one} sites hold +1 and -1 and nothing else",
         ]
+        if self.zero_one:
+            lines.append(f"               {self.zero_one} sites hold 0 and 1 and nothing else")
+        lines.append(f"  exact        {exact} binary operations give the graph's integers for the graph's own inputs")
         if close:
             lines.append(f"  close        {close} operations of float activations and binary weights")
         lines += [
             f"               {compared:,} outputs compared, of {self.pieces} samples",
             f"  float parts  differ from the graph's by at most {self.deviation:.1e} of their largest value",
-            f"  end to end   {self.flips:,} of {self.signs:,} signs differ; "
+            f"  end to end   {self.flips:,} of {self.values:,} binary values differ; "
             f"{self.agreeing} of {self.decisions} decisions agree",
             f"  size         {self.file_bytes:,} bytes; with float32 weights {self.float_bytes:,} ({self.ratio:.1f} x)",
         ]
         if self.constant:
             names = ", ".join(self.constant)
-            lines.append(f"  WARNING      one sign only, for all samples, and so no information: {names}")
+            lines.append(f"  WARNING      one value only, for all samples, and so no information: {names}")
         return "\n".join(lines)
 
     def to_json(self) -> str:

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from frostline.compiler.exported import operations, read_model
+from frostline.compiler.exported import is_site, operations, read_model
 
 
 def contents(path: str | Path) -> str:
@@ -25,7 +25,7 @@ def contents(path: str | Path) -> str:
         packed += size
         weights = f"{bits.shape[0]} x {attributes['inputs'][0]}" if bits is not None else ""
         kernel = "".join(f" x {k}" for k in attributes.get("kernel_shape", []))
-        source = "" if node.op_type == "Binarize" else "float" if "Weight" in node.op_type else "binary"
+        source = "" if is_site(node) else "float" if "Weight" in node.op_type else "binary"
         table.add_row(name, node.op_type, source, weights + kernel, f"{size:,}" if size else "")
     floats = [tensor for tensor in held.values() if tensor.data_type == onnx.TensorProto.FLOAT]
     size = sum(4 * int(numpy_helper.to_array(tensor).size) for tensor in floats)

@@ -86,7 +86,7 @@ class Driver:
 
     def _whole_noise(self, turn: Turn, step: int) -> Tensor:
         """The noise of a step: each part as it was last drawn, in one of the `refresh` steps up to this one."""
-        noise = torch.empty(turn.site.shape, dtype=torch.float32, device="cpu")
+        noise = torch.empty(turn.shape, dtype=torch.float32, device="cpu")
         flat = noise.view(-1)
         for part in range(min(turn.refresh, len(flat))):
             drawn = step - (step - part) % turn.refresh

@@ -74,6 +74,11 @@ def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
             yield site.decode(), node
 
 
+def is_site(node: onnx.NodeProto) -> bool:
+    """Whether one of our nodes makes an activation binary; every other is a product."""
+    return node.op_type in ("Binarize", "BinarizeZeroOne")
+
+
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     """A model that can be changed without changing this one."""
     twin = onnx.ModelProto()

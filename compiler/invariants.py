@@ -11,6 +11,7 @@ from frostline.compiler.graph import Graph, facts
 from frostline.compiler.masks import Mask, binarize
 from frostline.compiler.operations import operation_of
 from frostline.compiler.rewriting import Violation
+from frostline.schedules import SIGNS, Levels
 
 
 def mask_nodes(graph: Graph) -> Iterator[tuple[fx.Node, Mask]]:
@@ -71,7 +72,7 @@ def packed(graph: Graph) -> Iterator[Violation]:
 
 
 def is_binarize(node: object) -> bool:
-    """Whether a node is the sign of something."""
+    """Whether a node makes something two-valued."""
     return isinstance(node, fx.Node) and node.target is binarize
 
 
@@ -81,5 +82,10 @@ def is_unpack(node: object) -> bool:
 
 
 def is_binary(node: object) -> bool:
-    """Whether the value of a node is +1 or -1 everywhere."""
+    """Whether the value of a node is one of two levels everywhere."""
     return is_binarize(node) or is_unpack(node)
+
+
+def levels_of(node: fx.Node) -> Levels:
+    """The two levels of a binary node: a weight's are -1 and 1."""
+    return node.kwargs.get("levels", SIGNS) if is_binarize(node) else SIGNS  # type: ignore[return-value]

@@ -24,6 +24,11 @@ class Operation:
     spatial: int = 0
     """The number of dimensions that the kernel slides over; 0 for a linear operation."""
 
+    @property
+    def channel(self) -> int:
+        """The axis of an activation that counts channels, from the end."""
+        return -1 - self.spatial
+
     def bind(self, node: fx.Node) -> dict[str, Any]:
         """The call's arguments by name, defaults filled in."""
         given = dict(zip(self.arguments, node.args, strict=False)) | dict(node.kwargs)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
+from frostline.compiler.patterns import keeps, matches, matches_no_binary, matches_nothing
 from frostline.compiler.plan_text import table
-from frostline.compiler.sites import Operand, Site
-from frostline.errors import Offence, PlanError, nearest
-from frostline.schedules import ROLES, Curve, Duration, ScheduleSpec, Surrogate
+from frostline.compiler.sites import Site
+from frostline.errors import Offence, PlanError
+from frostline.schedules import ROLES, SIGNS, Curve, Duration, Levels, Override, Per, ScheduleSpec, Surrogate
 
 
 @dataclass(frozen=True)
 class Turn:
-    """How one site turns: in the half-open window of steps `[start, stop)`, along a curve.
+    """How one site turns: in the half-open window of steps `[start, stop)`, along a curve, to one of two levels.
 
-    `rule` says which part of the spec decided it.
+    Its mask has an entry `per` element or channel. `rule` says which part of the spec decided it.
     """
 
     site: Site
@@ -26,7 +26,21 @@ class Turn:
     curve: Curve
     refresh: int
     frozen: Surrogate
+    per: Per
+    levels: Levels
     rule: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of its mask, which is broadcast over the site's value.
+
+        An entry for each element has the site's shape; one for each channel has no axis before the channels', and an
+        axis of 1 for each after it.
+        """
+        shape, channel = self.site.shape, self.site.channel
+        if self.per == "element" or channel is None:
+            return shape
+        return (shape[channel], *(1 for _ in shape[channel + 1 :]))
 
     def fraction(self, step: int) -> float:
         """The fraction of binary entries in the forward of a step: 0 before the window, 1 from its end on."""
@@ -68,8 +82,8 @@ class Plan:
 
     @property
     def constant(self) -> tuple[Site, ...]:
-        """The activations that turn although they are never negative: all their signs will be +1."""
-        return tuple(turn.site for turn in self.turns if turn.site.never_negative)
+        """The activations that turn to signs although they are never negative: all will be +1."""
+        return tuple(turn.site for turn in self.turns if turn.site.never_negative and turn.levels == SIGNS)
 
     @property
     def turns(self) -> tuple[Turn, ...]:
@@ -126,7 +140,7 @@ def _choose(spec: ScheduleSpec, sites: Sequence[Site]) -> tuple[list[Site], list
     for site in sites:
         turning = []
         for operand in site.operands:
-            matching = [word for word in words if _keeps(word, operand)]
+            matching = [word for word in words if keeps(word, operand)]
             used.update(matching)
             if matching:
                 kept.append(KeptFloat(operand.name, f"keep_float: {', '.join(matching)}"))
@@ -137,37 +151,15 @@ def _choose(spec: ScheduleSpec, sites: Sequence[Site]) -> tuple[list[Site], list
         if turning:
             first = turning[0]
             name = site.name if site.kind == "weight" else first.name
-            depth = min(operand.depth for operand in turning)
+            depth = min(operand.depths.by(spec.progression.depth) for operand in turning)
             binary.append(replace(site, name=name, depth=depth, operands=tuple(turning)))
     names = [operand.name for site in sites for operand in site.operands]
     faults = [
-        _matches_nothing(word, (*names, *ROLES), spec.where("binarize", "keep_float", index))
+        matches_nothing(word, (*names, *ROLES), spec.where("binarize", "keep_float", index))
         for index, word in enumerate(words)
         if word not in used and word not in ROLES
     ]
     return binary, kept, [word for word in words if word in ROLES and word not in used], faults
-
-
-def _keeps(word: str, operand: Operand) -> bool:
-    return word in operand.roles if word in ROLES else fnmatchcase(operand.name, word)
-
-
-def _matches(pattern: str, site: Site) -> bool:
-    return any(fnmatchcase(name, pattern) for name in (site.name, *(operand.name for operand in site.operands)))
-
-
-def _matches_nothing(pattern: str, names: Iterable[str], where: str | None) -> Offence:
-    known = list(dict.fromkeys(names))
-    near = nearest(pattern, known) or nearest(pattern.strip("*.?"), known)
-    few = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
-    return Offence(f'"{pattern}" matches no site', where, near or f"there are: {few}")
-
-
-def _matches_no_binary(pattern: str, binary: Sequence[Site], sites: Sequence[Site], where: str | None) -> Offence:
-    """The offence of a pattern that no turning site matches: there is none of that name, or it stays float."""
-    if any(_matches(pattern, site) for site in sites):
-        return Offence(f'every site that "{pattern}" matches stays float', where, "remove it, or keep fewer float")
-    return _matches_nothing(pattern, (site.name for site in binary), where)
 
 
 def _group(
@@ -185,16 +177,16 @@ def _group(
     faults: list[Offence] = []
     left = list(binary)
     for index, pattern in enumerate(order):
-        members = [site for site in left if _matches(pattern, site)]
+        members = [site for site in left if matches(pattern, site)]
         left = [site for site in left if site not in members]
         groups.append((pattern, members))
         if not members:
             where = spec.where("progression", "order", index)
-            if any(_matches(pattern, site) for site in binary):
+            if any(matches(pattern, site) for site in binary):
                 what = f'every site that "{pattern}" matches is taken by an entry before it'
                 faults.append(Offence(what, where, "put the narrower pattern first"))
             else:
-                faults.append(_matches_no_binary(pattern, binary, sites, where))
+                faults.append(matches_no_binary(pattern, binary, sites, where))
     if left:
         names = ", ".join(site.name for site in left)
         remedy = 'add their patterns, or a last entry "*"'
@@ -212,19 +204,40 @@ def _by_depth(sites: Iterable[Site]) -> dict[int, list[Site]]:
 def _decide(spec: ScheduleSpec, binary: list[Site], sites: Sequence[Site]) -> tuple[dict[str, Turn], list[Offence]]:
     """How each site turns; the window is still open. Of several overrides the most specific wins, then the later."""
     turns: dict[str, Turn] = {}
+    faults: list[Offence] = []
     for site in binary:
-        matching = [override for override in spec.overrides if _matches(override.sites, site)]
-        curve, refresh, gradient, rule = spec.progression.curve, spec.progression.refresh, spec.gradient, ""
-        for override in sorted(matching, key=lambda override: _specificity(override.sites)):
+        numbered = [(index, one) for index, one in enumerate(spec.overrides) if matches(one.sites, site)]
+        ranked = sorted(numbered, key=lambda item: _specificity(item[1].sites))
+        curve, refresh, gradient = spec.progression.curve, spec.progression.refresh, spec.gradient
+        per, levels, rule = spec.progression.per, SIGNS, ""
+        for _, override in ranked:
             curve, refresh = override.curve or curve, override.refresh or refresh
             gradient, rule = override.gradient or gradient, override.sites
-        turns[site.name] = Turn(site, 0, 0, curve, refresh.rate, gradient.frozen, rule)
-    faults = [
-        _matches_no_binary(override.sites, binary, sites, spec.where("overrides", index, "sites"))
+            per, levels = override.per or per, override.levels or levels
+        turn = Turn(site, 0, 0, curve, refresh.rate, gradient.frozen, per, levels, rule)
+        turns[site.name] = turn
+        faults += _impossible(spec, turn, ranked)
+    faults += [
+        matches_no_binary(override.sites, binary, sites, spec.where("overrides", index, "sites"))
         for index, override in enumerate(spec.overrides)
-        if not any(_matches(override.sites, site) for site in binary)
+        if not any(matches(override.sites, site) for site in binary)
     ]
     return turns, faults
+
+
+def _impossible(spec: ScheduleSpec, turn: Turn, ranked: Sequence[tuple[int, Override]]) -> Iterator[Offence]:
+    """What a site cannot do that was asked of it, with the line that asks."""
+    site = turn.site
+    if site.kind == "weight" and turn.levels != SIGNS:
+        where = next(spec.where("overrides", i, "levels") for i, one in reversed(ranked) if one.levels is not None)
+        remedy = 'levels are for activations: narrow the pattern, as in "*.activation"'
+        yield Offence(f"{site.name} is a weight, and weights are -1 and +1", where, remedy)
+    if turn.per == "channel" and site.channel is None:
+        asking = (spec.where("overrides", i, "per") for i, one in reversed(ranked) if one.per is not None)
+        readers = ", ".join(operand.operation for operand in site.operands)
+        what = f"{site.name} has no one axis of channels: it is read by {readers}"
+        remedy = f'add the override {{sites: "{site.name}", per: element}}'
+        yield Offence(what, next(asking, spec.where("progression", "per")), remedy)
 
 
 def _specificity(pattern: str) -> tuple[bool, int]:

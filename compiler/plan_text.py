@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from frostline.compiler.sites import Site
-from frostline.schedules import Override
+from frostline.schedules import SIGNS, Levels, Override
 
 if TYPE_CHECKING:
     from frostline.compiler.plan import Plan, Turn
@@ -17,17 +17,19 @@ def table(plan: Plan) -> str:
     """The text form of a plan."""
     turns, spec = plan.turns, plan.spec
     per_epoch = f", {plan.steps_per_epoch} an epoch" if plan.steps_per_epoch else ""
+    progression = spec.progression
     lines = [
         f"plan: {len(turns)} sites turn binary in {len(plan.windows)} windows of {plan.total_steps} steps{per_epoch}",
-        f"      curve {spec.progression.curve}; refresh 1/{spec.progression.refresh.rate} a step; "
+        f"      curve {progression.curve}; refresh 1/{progression.refresh.rate} a step; "
         f"gradient on frozen entries {spec.gradient.frozen}; seed {spec.seed}",
+        f"      depth {progression.depth}; a mask entry per {progression.per}",
         "",
     ]
-    rows = [("window", "steps", "entries", "sites")]
+    rows = [("window", "steps", "entries", "mask", "sites")]
     for window in plan.windows:
-        entries = sum(_entries(turn.site) for turn in window.turns)
-        rows.append((window.label, f"[{window.start}, {window.stop})", f"{entries:,}", ""))
-        rows += [("", "", f"{_entries(turn.site):,}", _site_row(turn)) for turn in window.turns]
+        entries = sum(math.prod(turn.shape) for turn in window.turns)
+        rows.append((window.label, f"[{window.start}, {window.stop})", f"{entries:,}", "", ""))
+        rows += [("", "", f"{math.prod(turn.shape):,}", _mask(turn), _site_row(turn)) for turn in window.turns]
     lines += _columns(rows)
     lines += [""] * bool(spec.overrides)
     for override in spec.overrides:
@@ -39,22 +41,30 @@ def table(plan: Plan) -> str:
     if plan.constant:
         lines += ["", "WARNING: never negative, so that every sign will be +1 and nothing gets through"]
         lines += ["  " + row for row in _columns([(site.name, site.where or "") for site in plan.constant])]
-        lines += ["  -> put a normalisation after the ReLU, use Hardtanh in its place, or keep these float"]
+        lines += [
+            "  -> give them `levels: [0, 1]` in overrides, or put a normalisation after the ReLU, use Hardtanh in"
+        ]
+        lines += ["     its place, or keep these float"]
     if plan.unmatched:
         lines += ["", f"no operation has this role: {', '.join(plan.unmatched)}"]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _entries(site: Site) -> int:
-    return math.prod(site.shape)
+def _mask(turn: Turn) -> str:
+    return "x".join(map(str, turn.shape))
 
 
 def _site_row(turn: Turn) -> str:
     others = [operand.name for operand in turn.site.operands[1:]]
     shared = f" (also {', '.join(others)})" if turn.site.kind == "activation" and others else ""
     tied = f" (used by {', '.join(o.operation for o in turn.site.operands)})" if _tied(turn.site) else ""
+    levels = f" to {_levels(turn.levels)}" if turn.levels != SIGNS else ""
     rule = f'   <- "{turn.rule}"' if turn.rule else ""
-    return f"{turn.site.name}{shared}{tied}{rule}"
+    return f"{turn.site.name}{shared}{tied}{levels}{rule}"
+
+
+def _levels(levels: Levels) -> str:
+    return " and ".join(map(str, levels))
 
 
 def _tied(site: Site) -> bool:
@@ -66,6 +76,8 @@ def _changes(override: Override) -> str:
         f"curve {override.curve}" if override.curve else "",
         f"refresh 1/{override.refresh.rate} a step" if override.refresh else "",
         f"gradient {override.gradient.frozen}" if override.gradient else "",
+        f"a mask entry per {override.per}" if override.per else "",
+        f"to {_levels(override.levels)}" if override.levels else "",
     ]
     return ", ".join(part for part in parts if part)
 

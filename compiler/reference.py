@@ -13,9 +13,10 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import is_binarize, is_binary, is_unpack
+from frostline.compiler.invariants import is_binarize, is_binary, is_unpack, levels_of
 from frostline.compiler.operations import operation_of
 from frostline.errors import Offence, UsageError, first_line
+from frostline.schedules import Levels
 
 Array = npt.NDArray[Any]
 
@@ -24,13 +25,15 @@ Array = npt.NDArray[Any]
 class Reference:
     """What a graph computes for some inputs, on the CPU.
 
-    `inputs` is what each site or float-input operation reads, `signs` the activations, `products` the outputs of
-    operations with packed weights, `bits` those weights, and `binary` the names of operations of two binary operands.
+    `inputs` is what each site or float-input operation reads, `activations` the binary activations, `levels` the two
+    values of each, `products` the outputs of operations with packed weights, `bits` those weights, and `binary` the
+    names of operations of two binary operands.
     """
 
     arguments: list[Array]
     inputs: dict[str, Array]
-    signs: dict[str, Array]
+    activations: dict[str, Array]
+    levels: dict[str, Levels]
     products: dict[str, Array]
     bits: dict[str, Array]
     binary: set[str]
@@ -58,11 +61,12 @@ def reference_of(module: fx.GraphModule, inputs: Example) -> Reference:
         reason = Offence(first_line(error), remedy=remedy)
         raise UsageError("the model does not run on these inputs", [reason]) from error
     values = recorder.values
-    found = Reference(_arrays(arguments), {}, {}, {}, {}, set(), _arrays(result))
+    found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), _arrays(result))
     for node in module.graph.nodes:
         name, operation = str(facts(node).name), operation_of(node)
         if is_binarize(node):
-            found.inputs[name], found.signs[name] = values[node.args[0]], values[node]
+            found.inputs[name], found.activations[name] = values[node.args[0]], values[node]
+            found.levels[name] = levels_of(node)
         elif is_unpack(node):
             found.bits[name] = values[node.args[0]]
         elif operation is not None and is_unpack(operation.bind(node)["weight"]):

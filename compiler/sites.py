@@ -1,7 +1,7 @@
 """Sites: the operands that can turn binary, found in the graph and ordered by depth.
 
 A site is one value, a weight or an activation, with every operand that reads it: a weight used twice is one site, and
-operations that read the same activation share one. Depth is the longest path from the input, counted in operations.
+operations that read the same activation share one. Depth is counted in operations, by one of three rules.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import networkx as nx
 import torch
 from torch import fx, nn
 
+from frostline.compiler.depths import Depths, depths_of, levels_of
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.operations import Operation, operation_of
 from frostline.compiler.signs import never_negative
@@ -28,23 +29,26 @@ class Operand:
     """One use of a site: the argument of one operation.
 
     `node` and `argument` say where it stands in the graph, `name` is what users know it by, and `roles` are those
-    of its operation: first, last, downsample.
+    of its operation: first, last, downsample. `channel` is the axis of the site's shape that this operation takes for
+    channels, an activation's counted from the end: a weight's outputs, an activation's inputs.
     """
 
     name: str
     operation: str
     node: str
     argument: Literal["input", "weight"]
-    depth: int
+    depths: Depths
     roles: tuple[str, ...] = ()
+    channel: int = 0
 
 
 @dataclass(frozen=True)
 class Site:
     """A value that can turn binary.
 
-    `shape` is the shape of its mask: a weight's own, an activation's without the batch. `depth` is that of its first
-    use, and `where` the user's line of it. A value that is `never_negative` has one sign only.
+    `shape` is a weight's own, an activation's without the batch. `depth` is that of its first use, as soon as possible
+    until a plan counts it by another rule, and `where` the user's line of it. A value that is `never_negative` has one
+    sign only.
     """
 
     name: str
@@ -54,6 +58,12 @@ class Site:
     where: str | None
     operands: tuple[Operand, ...]
     never_negative: bool = False
+
+    @property
+    def channel(self) -> int | None:
+        """The axis of `shape` that counts channels; None where its operations take different axes for them."""
+        axes = {operand.channel % len(self.shape) for operand in self.operands if self.shape}
+        return axes.pop() if len(axes) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -67,19 +77,24 @@ class _Use:
 
 
 def sites(graph: Graph) -> tuple[Site, ...]:
-    """All sites of a graph in depth order, ties in graph order. Parallel branches share a depth.
+    """All sites of a graph in the order of their depth as soon as possible, ties in graph order.
 
     Raises CaptureError where a weight is no float32, the one type that is trained and lowered.
     """
     uses = list(_uses(graph))
     flow = _flow(graph.module.graph)
-    depths = _levels(flow, uses)
-    roles = _roles(graph, uses, flow, depths)
+    nodes = [use.node for use in uses]
+    depths = levels_of(flow, nodes)
+    heights = levels_of(flow.reverse(copy=False), nodes)
+    roles = _roles(graph, uses, flow, depths, heights)
+    counted = depths_of(graph.module, nodes, depths, heights)
     found: dict[tuple[Kind, int], Site] = {}
     for use in uses:
         where = facts(use.node).where
-        placed = (depths[use.node], roles[use.node])
-        read = Operand(_joined(use.name, "activation"), use.name, use.node.name, "input", *placed)
+        placed = (counted[use.node], roles[use.node])
+        read = Operand(
+            _joined(use.name, "activation"), use.name, use.node.name, "input", *placed, use.operation.channel
+        )
         weight = Operand(use.weight, use.name, use.node.name, "weight", *placed)
         positive = never_negative(use.source, graph.module)
         candidates: tuple[tuple[tuple[Kind, int], Operand, tuple[int, ...], bool], ...] = (
@@ -89,9 +104,9 @@ def sites(graph: Graph) -> tuple[Site, ...]:
         for key, operand, shape, sign in candidates:
             known = found.get(key)
             if known is None:
-                found[key] = Site(operand.name, operand.depth, key[0], shape, where, (operand,), sign)
+                found[key] = Site(operand.name, operand.depths.asap, key[0], shape, where, (operand,), sign)
             else:
-                depth = min(known.depth, operand.depth)
+                depth = min(known.depth, operand.depths.asap)
                 found[key] = replace(known, depth=depth, operands=(*known.operands, operand))
     return tuple(sorted(found.values(), key=lambda site: site.depth))
 
@@ -161,18 +176,13 @@ def _flow(graph: fx.Graph) -> Any:
     return flow
 
 
-def _levels(flow: Any, uses: list[_Use]) -> dict[fx.Node, int]:
-    """For every node, the most operations on a path that ends with it."""
-    counted = {use.node for use in uses}
-    levels: dict[fx.Node, int] = {}
-    for node in nx.topological_sort(flow):
-        above = max((levels[source] for source in flow.predecessors(node)), default=0)
-        levels[node] = above + (node in counted)
-    return levels
-
-
-def _roles(graph: Graph, uses: list[_Use], flow: Any, depths: Mapping[fx.Node, int]) -> dict[fx.Node, tuple[str, ...]]:
-    heights = _levels(flow.reverse(copy=False), uses)
+def _roles(
+    graph: Graph,
+    uses: list[_Use],
+    flow: Any,
+    depths: Mapping[fx.Node, int],
+    heights: Mapping[fx.Node, int],
+) -> dict[fx.Node, tuple[str, ...]]:
     fed = _fed_by_floats(graph, flow)
     projections = set(_projections(graph, uses, depths))
     roles: dict[fx.Node, tuple[str, ...]] = {}

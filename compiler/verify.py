@@ -2,15 +2,14 @@
 
 Whole networks cannot be compared by their outputs: one activation at -1e-8 in place of 0 flips a sign, and everything
 after it differs. So the file is cut at every binary operation, and each piece is given the *graph's own* values. There
-the integers must be equal, and the float pieces between them close. What is left end to end is the flips of signs that
-lie within float rounding of zero: they are counted, and the decisions must agree.
+the integers must be equal, and the float pieces between them close. What is left end to end is the flips of values that
+lie within float rounding of a threshold: they are counted, and the decisions must agree.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,17 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import fx
 
 from frostline.compiler.certificate import Certificate, Proven
-from frostline.compiler.exported import copied, operations, read_model
+from frostline.compiler.exported import copied, is_site, operations, read_model
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_unpack
+from frostline.compiler.masks import threshold
 from frostline.compiler.reference import Array, Reference, reference_of, samples, twin_of
 from frostline.compiler.session import open_model, runtime
+from frostline.compiler.whole import Whole
 from frostline.errors import DriftError, Offence, UsageError, first_line
+from frostline.schedules import ZERO_ONE
 
 _TOLERANCE = 1e-3
-_AGREEMENT = 0.95
 _PART = 32
 
 
@@ -61,8 +62,8 @@ def verify(
     pieces = _run(cut, feeds)
     deviation, float_faults = _float_parts(model, first, pieces)
     faults = [*_site_faults(model, first, pieces), *_product_faults(model, first, pieces), *float_faults]
-    faults += _zero_faults(first, _run(cut, feeds | _zeros(first)))
-    whole = _Whole()
+    faults += _threshold_faults(first, _run(cut, feeds | _thresholds(first)))
+    whole = Whole()
     opened = _open(_exposed(model))
     for reference in chain([first], references):
         whole.add(model, reference, _run(opened, _named(model, reference.arguments)))
@@ -75,7 +76,8 @@ def verify(
     return Certificate(
         target=target,
         opset=next(entry.version for entry in model.opset_import if not entry.domain),
-        sites=len(first.signs) + len(first.bits),
+        sites=len(first.activations) + len(first.bits),
+        zero_one=sum(levels == ZERO_ONE for levels in first.levels.values()),
         operations=tuple(
             Proven(name, node.op_type, "equal" if name in first.binary else "close", int(first.products[name].size))
             for name, node in operations(model)
@@ -83,10 +85,10 @@ def verify(
         ),
         samples=whole.samples,
         pieces=min(whole.samples, _PART),
-        constant=tuple(site for site, signs in whole.seen.items() if len(signs) == 1),
+        constant=tuple(site for site, values in whole.seen.items() if len(values) == 1),
         deviation=deviation,
         flips=whole.flips,
-        signs=whole.signs,
+        values=whole.values,
         decisions=whole.decisions,
         agreeing=whole.agreeing,
         file_bytes=size,
@@ -102,18 +104,19 @@ def _example(inputs: object, kwargs: Mapping[str, Any] | None) -> Example:
     return Example(inputs, dict(kwargs or {}))
 
 
-def _zeros(reference: Reference) -> dict[str, Array]:
-    """Zeros of both signs for every site."""
-    return {
-        f"given:{site}": np.copysign(np.zeros_like(reference.inputs[site]), reference.inputs[site])
-        for site in reference.signs
-    }
+def _thresholds(reference: Reference) -> dict[str, Array]:
+    """For every site the smallest value that becomes the high level; where that is 0, zeros of both signs."""
+    feeds = {}
+    for site, levels in reference.levels.items():
+        smallest = np.full_like(reference.inputs[site], threshold(levels))
+        feeds[f"given:{site}"] = smallest if smallest.any() else np.copysign(smallest, reference.inputs[site])
+    return feeds
 
 
-def _zero_faults(reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:
-    for site in reference.signs:
-        if not (pieces[f"own:{site}"] == 1).all():
-            yield Offence(f"the sign of 0 is not +1 at {site}")
+def _threshold_faults(reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:
+    for site, levels in reference.levels.items():
+        if not (pieces[f"own:{site}"] == max(levels)).all():
+            yield Offence(f"{threshold(levels):g} does not become {max(levels):+d} at {site}")
 
 
 def _weights(node: fx.Node) -> int:
@@ -132,7 +135,7 @@ def _pieces(model: onnx.ModelProto) -> onnx.ModelProto:
     shown: dict[str, None] = {}
     for site, node in operations(cut):
         source = renamed.get(node.input[0], node.input[0])
-        if not source.startswith("signs:"):
+        if not source.startswith("binary:"):
             shown[source] = None
             source = f"given:{site}"
         node.input[0], node.output[0] = source, f"own:{site}"
@@ -153,11 +156,11 @@ def _pieces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _side(node: onnx.NodeProto) -> str:
-    return "signs" if node.op_type == "Binarize" else "product"
+    return "binary" if is_site(node) else "product"
 
 
 def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The whole file, with the signs of every site and the products of every operation among its outputs."""
+    """The whole file, with the values of every site and the products of every operation among its outputs."""
     exposed = copied(model)
     ends = {value.name for value in exposed.graph.output}
     ours = [node.output[0] for _, node in operations(exposed)]
@@ -172,7 +175,7 @@ def _untyped(name: str) -> onnx.ValueInfoProto:
 def _piece_inputs(model: onnx.ModelProto, reference: Reference) -> dict[str, Array]:
     feeds = _named(model, reference.arguments)
     feeds |= {f"given:{name}": value for name, value in reference.inputs.items()}
-    feeds |= {f"signs:{name}": value for name, value in reference.signs.items()}
+    feeds |= {f"binary:{name}": value for name, value in reference.activations.items()}
     return feeds | {f"product:{name}": value for name, value in reference.products.items()}
 
 
@@ -202,11 +205,11 @@ def _site_faults(model: onnx.ModelProto, reference: Reference, pieces: Mapping[s
     """Activations are two-valued and the graph's; weights are the graph's bits."""
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     inside = dict(operations(model))
-    for name, expected in reference.signs.items():
+    for name, expected in reference.activations.items():
         if name not in inside:
             yield Offence(f"{name} is not binary in the file")
         elif not np.array_equal(pieces[f"own:{name}"], expected):
-            yield Offence(f"the signs of {name} are not the graph's")
+            yield Offence(f"the values of {name} are not the graph's")
     stored = [
         numpy_helper.to_array(held[n.input[1]]) for n in inside.values() if len(n.input) > 1 and n.input[1] in held
     ]
@@ -265,45 +268,3 @@ def _deviation(own: Array, expected: Array) -> float:
     scale = float(np.max(np.abs(np.where(np.isfinite(expected), expected, 0)))) or 1.0
     worst = float(np.max(difference))
     return worst / scale if np.isfinite(worst) else float("inf")
-
-
-@dataclass
-class _Whole:
-    """The whole file against the whole graph, summed over parts of the samples."""
-
-    samples: int = 0
-    flips: int = 0
-    signs: int = 0
-    decisions: int = 0
-    agreeing: int = 0
-    seen: dict[str, set[float]] = field(default_factory=dict)
-    spoiled: dict[str, None] = field(default_factory=dict)
-
-    def add(self, model: onnx.ModelProto, reference: Reference, ends: Mapping[str, Array]) -> None:
-        self.samples += next((int(a.shape[0]) for a in reference.arguments if a.ndim), 1)
-        for site, node in operations(model):
-            own = ends[node.output[0]]
-            if site in reference.signs:
-                if not np.isin(own, (-1.0, 1.0)).all():
-                    self.spoiled[f"{site} is not two-valued in the file"] = None
-                self.flips += int((own != reference.signs[site]).sum())
-                self.signs += own.size
-                self.seen.setdefault(site, set()).update(np.unique(own).tolist())
-            elif site in reference.binary and not np.array_equal(own, np.rint(own)):
-                self.spoiled[f"the products of {site} are not integers in the file"] = None
-        for value, expected in zip(model.graph.output, reference.outputs, strict=False):
-            own = ends[value.name]
-            if not np.isfinite(expected).all():
-                self.spoiled["the graph's own outputs are not finite: did training diverge?"] = None
-            axis = 1 if expected.ndim >= 4 else expected.ndim - 1
-            classes = expected.ndim >= 2 and expected.shape[axis] > 1 and expected.dtype.kind == "f"
-            if classes and own.shape == expected.shape:
-                same = own.argmax(axis) == expected.argmax(axis)
-                self.decisions += same.size
-                self.agreeing += int(same.sum())
-
-    def faults(self) -> Iterator[Offence]:
-        for fault in self.spoiled:
-            yield Offence(fault)
-        if self.agreeing < _AGREEMENT * self.decisions:
-            yield Offence(f"only {self.agreeing} of {self.decisions} decisions agree with the graph's")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import binary, mask_nodes, masked, settled
 from frostline.compiler.masks import binarize
 from frostline.compiler.rewriting import Invariant, Pass
+from frostline.schedules import SIGNS
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,11 @@ class FreezeMasks(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (binary,)
 
     def rewrite(self, graph: Graph) -> None:
-        for node, _ in list(mask_nodes(graph)):
+        for node, mask in list(mask_nodes(graph)):
+            kwargs: dict[str, Any] = {} if mask.levels == SIGNS else {"levels": mask.levels}
             with graph.module.graph.inserting_before(node):
-                sign = graph.module.graph.call_function(binarize, node.args)
-            set_facts(sign, facts(node))
-            node.replace_all_uses_with(sign)
+                hard = graph.module.graph.call_function(binarize, node.args, kwargs)
+            set_facts(hard, facts(node))
+            node.replace_all_uses_with(hard)
             graph.module.graph.erase_node(node)
             graph.module.delete_submodule(str(node.target))

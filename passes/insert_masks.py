@@ -44,7 +44,7 @@ def _insert(graph: Graph, turn: Turn, nodes: dict[str, fx.Node]) -> None:
     target = f"{HOME}.{site.name}"
     weight = graph.module.get_parameter(str(source.target)) if site.kind == "weight" else None
     device = weight.device if weight is not None else next(graph.module.parameters()).device
-    graph.module.add_submodule(target, Mask(site.shape, turn.frozen, device))
+    graph.module.add_submodule(target, Mask(turn.shape, turn.frozen, turn.levels, device, site.name, site.where))
     # Before the first reader, not after the source: what changes the source in place lies between.
     with graph.module.graph.inserting_before(first):
         mask = graph.module.graph.call_module(target, (source,))

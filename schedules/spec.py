@@ -1,13 +1,25 @@
 """The schedule spec: what a user declares, as plain data. It says what turns binary, and when.
 
-Nothing that changes a result has a default: a field that is left out is an error that names the paper's value.
+A field that changes a result has no default: what is left out is an error that names the paper's value. The exceptions
+are choices beyond the paper: left out, `per`, `depth` and `levels` are what the paper does.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, PrivateAttr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import core_schema
 
 from frostline.schedules.curves import Curve
@@ -22,6 +34,33 @@ Pattern = Annotated[str, Field(min_length=1)]
 """A site's name, or a shell-style pattern of it; `*` crosses dots."""
 
 Surrogate = Literal["none", "identity", "clipped"]
+
+Per = Literal["element", "channel"]
+"""What has a mask entry of its own: each element of a value, or each channel."""
+
+DepthRule = Literal["asap", "alap", "module"]
+"""How depth is counted: from the model's input, from its output, or in the order in which modules are registered."""
+
+Levels = tuple[Literal[-1, 0], Literal[1]]
+"""The two values that a binary value takes, low and high."""
+
+SIGNS: Levels = (-1, 1)
+ZERO_ONE: Levels = (0, 1)
+
+
+def _levels(value: object) -> Levels:
+    for known in (SIGNS, ZERO_ONE):
+        if isinstance(value, list | tuple) and tuple(value) == known and all(type(level) is int for level in value):
+            return known
+    raise ValueError("levels are [-1, 1] or [0, 1]")
+
+
+LevelsField = Annotated[
+    Levels,
+    PlainValidator(_levels),
+    PlainSerializer(list, return_type=list[int]),
+    WithJsonSchema({"enum": [list(SIGNS), list(ZERO_ONE)]}),
+]
 
 
 def _order(value: object) -> str | tuple[str, ...]:
@@ -83,9 +122,14 @@ class Refresh(_Part):
 
 
 class Progression(_Part):
-    """When the sites turn binary."""
+    """When the sites turn binary, and in which portions.
+
+    `depth` is what the orders forward and reverse count by, and `per` what has a mask entry of its own.
+    """
 
     order: Order
+    depth: DepthRule = "asap"
+    per: Per = "element"
     curve: Curve
     refresh: Refresh
     warmup: DurationField
@@ -100,17 +144,22 @@ class Progression(_Part):
 
 
 class Override(_Part):
-    """What differs for the sites that a pattern matches."""
+    """What differs for the sites that a pattern matches.
+
+    The levels [0, 1] are for activations that are never negative, and would have one sign only.
+    """
 
     sites: Pattern
     curve: Curve | None = None
     refresh: Refresh | None = None
     gradient: Gradient | None = None
+    per: Per | None = None
+    levels: LevelsField | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if self.curve is None and self.refresh is None and self.gradient is None:
-            raise ValueError("the override changes nothing: give it a curve, a refresh or a gradient")
+        if all(change is None for name, change in self if name != "sites"):
+            raise ValueError("the override changes nothing: give it a curve, a refresh, a gradient, per or levels")
         return self
 
 

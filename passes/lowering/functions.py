@@ -3,7 +3,9 @@
 A node `frostline.BinaryConv` with a function of the same name in the file runs on any ONNX Runtime: it inlines the
 function, and folds the unpacking of the bits when the session is made. Where a custom operator of that name is
 registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv` have two binary operands and integer
-results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations.
+results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations. `Binarize` gives -1 and
++1. What gives or reads 0 and 1 has names of its own, `BinarizeZeroOne`, `ZeroOneLinear` and `ZeroOneConv`: no operator
+that is made for signs can take them for signs.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import onnx
 from onnx import parser
 
 from frostline.compiler.exported import DOMAIN
+from frostline.compiler.masks import threshold
+from frostline.schedules import SIGNS, ZERO_ONE, Levels
 
 VERSION = 1
 OPSET = 21
@@ -39,12 +43,12 @@ _UNPACK = """
 """
 
 _BINARIZE = f"""{_HEADER}
-Binarize <site> (x) => (y) {{
-    zero = Constant <value = float {{0.0}}> ()
-    plus = Constant <value = float {{1.0}}> ()
-    minus = Constant <value = float {{-1.0}}> ()
-    high = GreaterOrEqual (x, zero)
-    y = Where (high, plus, minus)
+NAME <site> (x) => (y) {{
+    threshold = Constant <value = float {{THRESHOLD}}> ()
+    high = Constant <value = float {{HIGH}}> ()
+    low = Constant <value = float {{LOW}}> ()
+    is_high = GreaterOrEqual (x, threshold)
+    y = Where (is_high, high, low)
 }}"""
 
 _LINEAR = f"""{_HEADER}
@@ -66,11 +70,17 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => 
 }}"""
 
 
+def _binarize(levels: Levels, name: str) -> str:
+    low, high = map(float, levels)
+    text = _BINARIZE.replace("THRESHOLD", str(threshold(levels)))
+    return text.replace("NAME", name).replace("HIGH", str(high)).replace("LOW", str(low))
+
+
 def _of_floats(text: str, name: str) -> str:
     return text.replace("NAME", name).replace("RESULT", "y").replace("ROUND", "")
 
 
-def _of_signs(text: str, name: str) -> str:
+def _of_integers(text: str, name: str) -> str:
     """Rounding changes no integer, and keeps the runtime from folding a following factor into the weights: products
     that are 0 would become tiny numbers of either sign."""
     return text.replace("NAME", name).replace("RESULT", "sums").replace("ROUND", "\n    y = Round (sums)")
@@ -79,9 +89,12 @@ def _of_signs(text: str, name: str) -> str:
 def functions() -> dict[str, onnx.FunctionProto]:
     """The functions by the name of their operator."""
     texts = (
-        _BINARIZE,
-        _of_signs(_LINEAR, "BinaryLinear"),
-        _of_signs(_CONV, "BinaryConv"),
+        _binarize(SIGNS, "Binarize"),
+        _binarize(ZERO_ONE, "BinarizeZeroOne"),
+        _of_integers(_LINEAR, "BinaryLinear"),
+        _of_integers(_CONV, "BinaryConv"),
+        _of_integers(_LINEAR, "ZeroOneLinear"),
+        _of_integers(_CONV, "ZeroOneConv"),
         _of_floats(_LINEAR, "BinaryWeightLinear"),
         _of_floats(_CONV, "BinaryWeightConv"),
     )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from frostline.compiler import masks
 from frostline.compiler.bits import unpack
+from frostline.schedules import ZERO_ONE
 
 _CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 
@@ -15,6 +16,12 @@ _CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 def binarize(x: Tensor, site: str) -> Tensor:
     """The signs of an activation."""
     return masks.binarize(x)
+
+
+@torch.library.custom_op("frostline::binarize_zero_one", mutates_args=())
+def binarize_zero_one(x: Tensor, site: str) -> Tensor:
+    """An activation as 0 and 1."""
+    return masks.binarize(x, ZERO_ONE)
 
 
 @torch.library.custom_op("frostline::binary_linear", mutates_args=())
@@ -44,6 +51,7 @@ def binary_conv(
 
 
 @binarize.register_fake
+@binarize_zero_one.register_fake
 def _(x: Tensor, site: str) -> Tensor:
     return torch.empty_like(x)
 

@@ -23,12 +23,19 @@ from torch.utils import _pytree as pytree
 
 from frostline.compiler.exported import DOMAIN, operations
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, packed
+from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, levels_of, packed
 from frostline.compiler.operations import Operation, operation_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
+from frostline.schedules import SIGNS, ZERO_ONE, Levels
+
+_BINARIZERS: dict[Levels, Any] = {
+    SIGNS: torch.ops.frostline.binarize.default,
+    ZERO_ONE: torch.ops.frostline.binarize_zero_one.default,
+}
+_PREFIXES = {None: "", "signs": "Binary", "zero_one": "ZeroOne", "floats": "BinaryWeight"}
 
 
 def lower_portable(graph: Graph) -> onnx.ModelProto:
@@ -50,7 +57,7 @@ def _use_operators(graph: Graph) -> None:
             if operation is not None and is_unpack(operation.bind(node)["weight"]):
                 new = _call(nodes, node, operation)
             elif is_binarize(node):
-                new = nodes.call_function(torch.ops.frostline.binarize.default, (node.args[0], str(facts(node).name)))
+                new = nodes.call_function(_BINARIZERS[levels_of(node)], (node.args[0], str(facts(node).name)))
             else:
                 continue
         new.meta = dict(node.meta)
@@ -65,7 +72,7 @@ def _use_operators(graph: Graph) -> None:
 def _call(nodes: fx.Graph, node: fx.Node, operation: Operation) -> fx.Node:
     arguments = operation.bind(node)
     source, (bits, inputs) = arguments["input"], arguments["weight"].args
-    kind = "binary" if is_binary(source) or source.target is torch.ops.frostline.binarize.default else "float"
+    kind = _operand(source)
     name = str(facts(node).name)
     if not operation.spatial:
         return nodes.call_function(torch.ops.frostline.binary_linear.default, (source, bits, inputs, kind, name))
@@ -78,6 +85,13 @@ def _call(nodes: fx.Graph, node: fx.Node, operation: Operation) -> fx.Node:
         arguments["groups"],
     )
     return nodes.call_function(torch.ops.frostline.binary_conv.default, (source, bits, inputs, *window, kind, name))
+
+
+def _operand(source: fx.Node) -> str:
+    """What an activation consists of: signs, zero_one, or floats."""
+    if source.target is _BINARIZERS[ZERO_ONE] or (is_binary(source) and levels_of(source) == ZERO_ONE):
+        return "zero_one"
+    return "signs" if source.target is _BINARIZERS[SIGNS] or is_binary(source) else "floats"
 
 
 def _each(value: int | Sequence[int], operation: Operation) -> list[int]:
@@ -103,7 +117,8 @@ def _export(graph: Graph) -> onnx.ModelProto:
     moving = pytree.tree_map(lambda leaf: _dynamic(leaf, batch), inputs)
     window = ("inputs", "kernel_shape", "strides", "pads", "dilations", "group")
     table: dict[Any, Any] = {
-        torch.ops.frostline.binarize.default: _translation("Binarize", "x", ("site",)),
+        _BINARIZERS[SIGNS]: _translation("Binarize", "x", ("site",)),
+        _BINARIZERS[ZERO_ONE]: _translation("BinarizeZeroOne", "x", ("site",)),
         torch.ops.frostline.binary_linear.default: _translation("Linear", "x bits", ("inputs", "operand", "site")),
         torch.ops.frostline.binary_conv.default: _translation("Conv", "x bits", (*window, "operand", "site")),
     }
@@ -143,13 +158,14 @@ def _dynamic(leaf: Any, batch: int | None) -> Any:
 def _translation(kind: str, inputs: str, attributes: tuple[str, ...]) -> Any:
     """How the exporter writes one of our operators: a node of our domain with the same attributes.
 
-    What reads signs is named `BinaryConv`, what reads floats `BinaryWeightConv`; linear operations likewise.
+    What reads signs is named `BinaryConv`, what reads 0 and 1 `ZeroOneConv`, what reads floats `BinaryWeightConv`;
+    linear operations likewise.
     """
     count = len(inputs.split())
 
     def translate(*arguments: Any) -> Any:
         given = dict(zip(attributes, arguments[count:], strict=True))
-        prefix = {None: "", "binary": "Binary", "float": "BinaryWeight"}[given.pop("operand", None)]
+        prefix = _PREFIXES[given.pop("operand", None)]
         if "inputs" in given:
             given["inputs"] = [given["inputs"]]
         return _operator(prefix + kind, inputs.split(), tuple(given))(*arguments[:count], **given)

@@ -57,7 +57,7 @@ class Program:
             "steps_per_epoch": self.plan.steps_per_epoch,
             "step": self.step,
             "windows": {turn.site.name: [turn.start, turn.stop] for turn in self.plan.turns},
-            "shapes": {turn.site.name: list(turn.site.shape) for turn in self.plan.turns},
+            "shapes": {turn.site.name: list(turn.shape) for turn in self.plan.turns},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

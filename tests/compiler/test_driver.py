@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import frostline as fl
+from frostline.compiler.depths import Depths
 from frostline.compiler.masks import Mask
 from frostline.compiler.sites import Operand, Site
 from frostline.errors import UsageError
@@ -17,15 +18,16 @@ from tests.models.small import spec
 TOTAL = 60
 
 
-def driver(entries: int = 50, **edits: object) -> tuple[fl.Driver, dict[str, Mask]]:
-    """A driver of two sites, one after the other, and the masks that it turns."""
+def driver(entries: int = 50, *sizes: int, **edits: object) -> tuple[fl.Driver, dict[str, Mask]]:
+    """A driver of two sites `[entries, *sizes]`, one after the other, and the masks that it turns."""
     sites = [
-        Site(name, depth, "weight", (entries,), None, (Operand(name, name, name, "weight", depth),))
-        for depth, name in enumerate(("a", "b"))
+        Site(name, at, "weight", (entries, *sizes), None, (Operand(name, name, name, "weight", Depths(at, at, at)),))
+        for at, name in enumerate(("a", "b"))
     ]
     edits = {"progression__warmup": 10, "progression__tail": 10, **edits}
-    masks = {site.name: Mask(site.shape, "none") for site in sites}
-    return fl.Driver(fl.plan(spec(**edits), sites, TOTAL), masks), masks
+    plan = fl.plan(spec(**edits), sites, TOTAL)
+    masks = {turn.site.name: Mask(turn.shape, "none") for turn in plan.turns}
+    return fl.Driver(plan, masks), masks
 
 
 def state(masks: dict[str, Mask]) -> list[Tensor]:
@@ -36,8 +38,8 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def advanced(steps: int, **edits: object) -> list[Tensor]:
-    driving, masks = driver(**edits)  # type: ignore[arg-type]
+def advanced(steps: int, *shape: int, **edits: object) -> list[Tensor]:
+    driving, masks = driver(*shape, **edits)  # type: ignore[arg-type]
     for _ in range(steps):
         driving.advance()
     return state(masks)
@@ -56,15 +58,23 @@ def test_sites_turn_one_after_the_other_and_settle() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, TOTAL + 5), st.integers(1, 60), st.integers(0, 3))
-def test_resuming_at_a_step_is_the_same_as_advancing_to_it(step: int, rate: int, seed: int) -> None:
-    edits: dict[str, object] = {"progression__refresh": {"rate": rate}, "seed": seed}
-    driving, masks = driver(**edits)  # type: ignore[arg-type]
+@given(st.integers(0, TOTAL + 5), st.integers(1, 60), st.integers(0, 3), st.sampled_from(["element", "channel"]))
+def test_resuming_at_a_step_is_the_same_as_advancing_to_it(step: int, rate: int, seed: int, per: str) -> None:
+    edits: dict[str, object] = {"progression__refresh": {"rate": rate}, "progression__per": per, "seed": seed}
+    driving, masks = driver(20, 3, **edits)
     driving.resume(step)
-    assert equal(state(masks), advanced(step, **edits))
+    assert equal(state(masks), advanced(step, 20, 3, **edits))
     for _ in range(7):
         driving.advance()
-    assert equal(state(masks), advanced(step + 7, **edits))
+    assert equal(state(masks), advanced(step + 7, 20, 3, **edits))
+
+
+def test_a_mask_of_channels_is_that_of_as_many_elements() -> None:
+    """Noise is drawn for the entries of a mask, whatever each of them stands for."""
+    channels = advanced(22, 20, 3, 5, progression__per="channel")
+    assert [mask.shape for mask in channels] == [(20, 1, 1), (20, 1, 1)]
+    assert 0 < int(channels[0].sum()) < 20
+    assert equal([mask.flatten() for mask in channels], advanced(22, 20))
 
 
 def test_masks_are_a_function_of_the_seed() -> None:

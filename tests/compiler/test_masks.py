@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from frostline.compiler.masks import Mask, binarize
-from frostline.schedules import Surrogate
+from frostline.errors import UsageError
+from frostline.schedules import SIGNS, ZERO_ONE, Levels, Surrogate
 
 U = [-2.0, -0.5, 0.0, 0.5, 2.0]
 
 
-def masked(frozen: Surrogate, mask: list[bool]) -> tuple[Tensor, Tensor]:
+def masked(frozen: Surrogate, mask: list[bool], levels: Levels = SIGNS) -> tuple[Tensor, Tensor]:
     """The masked values of U, and their gradient."""
-    module = Mask((5,), frozen)
+    module = Mask((5,), frozen, levels)
     module.mask.copy_(torch.tensor(mask))
     u = torch.tensor(U, requires_grad=True)
     value = module(u)
@@ -49,6 +52,25 @@ def test_frozen_entries_are_binary_and_their_gradient_is_the_surrogate_s(
     assert gradient.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("frozen", "expected"), [("none", [0, 0, 0, 0, 0]), ("identity", [1, 1, 1, 1, 1]), ("clipped", [0, 0, 1, 1, 0])]
+)
+def test_the_levels_zero_and_one_have_their_middle_at_a_half(frozen: Surrogate, expected: list[int]) -> None:
+    value, gradient = masked(frozen, [True] * 5, ZERO_ONE)
+    assert value.tolist() == [0, 0, 0, 1, 1]
+    assert gradient.tolist() == expected
+    value, gradient = masked(frozen, [False] * 5, ZERO_ONE)
+    assert value.tolist() == [0, 0, 0, 0.5, 1]
+    assert gradient.tolist() == [0, 0, 1, 1, 0]
+
+
+@settings(deadline=None)
+@given(st.floats(-3, 3, width=32))
+def test_zero_and_one_are_the_rounding_of_what_is_clipped(u: float) -> None:
+    rounded = 1.0 if u == 0.5 else float(torch.tensor(u).clamp(0, 1).round())  # torch rounds halves to even
+    assert binarize(torch.tensor([u]), ZERO_ONE).tolist() == [rounded]
+
+
 def test_the_surrogate_is_for_frozen_entries_only() -> None:
     value, gradient = masked("identity", [True, False, True, False, False])
     assert value.tolist() == [-1, -0.5, 1, 0.5, 1]
@@ -63,3 +85,68 @@ def test_the_batch_shares_a_mask() -> None:
     module = Mask((2,), "none")
     module.mask.copy_(torch.tensor([True, False]))
     assert module(torch.full((3, 2), 0.25)).tolist() == [[1, 0.25]] * 3
+
+
+sizes = st.integers(1, 5)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.lists(sizes, max_size=3), sizes, st.data())
+def test_a_mask_of_channels_fits_every_size_of_the_other_axes(
+    channels: int, spatial: list[int], batch: int, data: st.DataObject
+) -> None:
+    module = Mask((channels, *(1 for _ in spatial)), "none")
+    frozen = torch.tensor(data.draw(st.lists(st.booleans(), min_size=channels, max_size=channels)))
+    module.mask.copy_(frozen.view(module.mask.shape))
+    u = torch.empty(batch, channels, *spatial).uniform_(-0.9, 0.9)
+    value = module(u)
+    assert value.shape == u.shape
+    for channel, binary in enumerate(frozen.tolist()):
+        assert torch.equal(value[:, channel], binarize(u[:, channel]) if binary else u[:, channel])
+
+
+@settings(deadline=None)
+@given(st.lists(sizes, min_size=1, max_size=3), st.lists(sizes, min_size=1, max_size=4))
+def test_a_mask_takes_the_values_that_it_covers_and_refuses_all_others(mask: list[int], value: list[int]) -> None:
+    module, u = Mask(tuple(mask), "none"), torch.zeros(value)
+    try:
+        covers = torch.broadcast_shapes(mask, value) == u.shape
+    except RuntimeError:
+        covers = False
+    if covers:
+        assert module(u).shape == u.shape
+    else:
+        with pytest.raises(UsageError, match="another shape"):
+            module(u)
+
+
+def test_a_value_that_does_not_fit_its_mask_is_named_with_the_remedy() -> None:
+    module = Mask((6, 8, 8), "none", name="3.activation", where="net.py:7")
+    with pytest.raises(UsageError) as caught:
+        module(torch.zeros(2, 6, 4, 8))
+    assert str(caught.value) == (
+        "3.activation has another shape than in the example\n"
+        "  net.py:7: a value of 2x6x4x8 does not fit a mask of 6x8x8\n"
+        "    -> where height, width or token count varies, mask whole channels: `per: channel` in the spec"
+    )
+
+
+@pytest.mark.parametrize("frozen", ["none", "identity", "clipped"])
+@pytest.mark.parametrize(
+    ("dynamic", "expected"), [(None, 2), (True, 1)]
+)  # the first batch and every other; all at once
+def test_a_compiled_mask_is_one_graph_for_every_batch(frozen: Surrogate, dynamic: bool | None, expected: int) -> None:
+    torch.compiler.reset()
+    net = nn.Sequential(Mask((3, 1), frozen), Mask((3, 4), frozen, ZERO_ONE))
+    graphs = 0
+
+    def counting(graph: nn.Module, _: object) -> nn.Module:
+        nonlocal graphs
+        graphs += 1
+        return graph
+
+    compiled = torch.compile(net, backend=counting, fullgraph=True, dynamic=dynamic)
+    for batch in (2, 3, 5, 7):
+        u = torch.randn(batch, 3, 4)
+        assert torch.equal(compiled(u), net(u))
+    assert graphs == expected

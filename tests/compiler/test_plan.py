@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 import frostline as fl
+from frostline.compiler.depths import Depths
 from frostline.compiler.plan import Plan
 from frostline.compiler.sites import Operand, Site
 from frostline.errors import PlanError
 from tests.models.resnet import resnet18, resnet50
-from tests.models.small import Attention, Tied, chain, spec
+from tests.models.small import ZERO_ONE, Attention, Positive, Tied, chain, spec
 
 CHAIN = fl.sites(fl.capture(chain(), (torch.zeros(2, 3, 8, 8),)))
 
 
 def site(name: str, depth: int) -> Site:
-    return Site(name, depth, "weight", (3,), None, (Operand(name, name, name, "weight", depth),))
+    return Site(name, depth, "weight", (3,), None, (Operand(name, name, name, "weight", Depths(depth, depth, depth)),))
 
 
 def windows(plan: Plan) -> list[tuple[str, int, int]]:
@@ -109,6 +110,114 @@ def test_only_the_binary_readers_of_a_shared_activation_turn() -> None:
     plan = fl.plan(spec(binarize__keep_float=["first", "last", "q.*"]), sites, 100)
     shared = next(turn.site for turn in plan.turns if turn.site.name == "k.activation")
     assert [operand.operation for operand in shared.operands] == ["k", "v"]
+
+
+LOPSIDED = fl.sites(fl.capture(Positive(), (torch.zeros(2, 3, 8),)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("asap", {2: ["up", "short", "mix"], 3: ["down"]}),
+        ("alap", {2: ["up"], 3: ["down", "short", "mix"]}),
+        ("module", {1: ["up"], 2: ["down"], 4: ["short"], 5: ["mix"]}),
+    ],
+)
+def test_the_windows_follow_the_rule_of_depth(rule: str, expected: dict[int, list[str]]) -> None:
+    plan = fl.plan(spec(progression__depth=rule, binarize__activations=False), LOPSIDED, 100)
+    found = {w.label: {turn.site.operands[0].operation for turn in w.turns} for w in plan.windows}
+    assert found == {f"depth {depth}": set(operations) for depth, operations in expected.items()}
+    assert [kept.name for kept in plan.kept_float if kept.why == "keep_float: first"] == [
+        "embed.activation",
+        "embed.weight",
+    ]
+
+
+def test_an_activation_turns_with_the_earliest_that_reads_it() -> None:
+    turns = {turn.site.name: turn for turn in fl.plan(spec(progression__depth="alap"), LOPSIDED, 100).turns}
+    assert [operand.operation for operand in turns["up.activation"].site.operands] == ["up", "short"]
+    assert turns["up.activation"].site.depth == turns["up.weight"].site.depth == 2
+    assert turns["short.weight"].site.depth == 3
+
+
+def test_masks_have_the_shape_that_is_asked_for() -> None:
+    overrides = [{"sites": "3.*", "per": "element"}]
+    turns = {
+        turn.site.name: turn for turn in fl.plan(spec(progression__per="channel", overrides=overrides), CHAIN, 90).turns
+    }
+    assert (turns["3.activation"].shape, turns["3.weight"].shape) == ((6, 8, 8), (6, 6, 3, 3))
+    assert (turns["6.activation"].shape, turns["6.weight"].shape) == ((6, 1, 1), (6, 1, 1, 1))
+    linear = {turn.site.name: turn for turn in fl.plan(spec(progression__per="channel"), LOPSIDED, 90).turns}
+    assert (linear["up.activation"].shape, linear["up.weight"].shape) == ((8,), (16, 1))
+    assert (linear["down.activation"].shape, linear["mix.activation"].shape) == ((16,), (3,))
+
+
+class Crossed(nn.Module):
+    """A convolution and a linear layer that read one activation, along different axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv1d(3, 4, 3), nn.Conv1d(4, 6, 3, padding=1)
+        self.linear, self.head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.head(self.conv(x) + self.linear(x).mean(1, keepdim=True))
+
+
+def test_an_activation_without_one_axis_of_channels_has_no_masks_of_channels() -> None:
+    sites = fl.sites(fl.capture(Crossed(), (torch.zeros(2, 3, 8),)))
+    assert {turn.site.name for turn in fl.plan(spec(), sites, 100).turns} >= {"conv.activation"}
+    text = refused(spec(progression__per="channel"), sites, 100)
+    assert "conv.activation has no one axis of channels: it is read by conv, linear" in text
+    mended = [{"sites": "conv.activation", "per": "element"}]
+    assert fl.plan(spec(progression__per="channel", overrides=mended), sites, 100).turns
+    alone = spec(progression__per="channel", binarize__keep_float=["linear.*", "last"])
+    assert next(t for t in fl.plan(alone, sites, 100).turns if t.site.name == "conv.activation").shape == (4, 1)
+
+
+def test_levels_on_a_weight_are_an_error_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        """version: 1
+binarize: {weights: true, activations: true, keep_float: [first, last]}
+gradient: {frozen: none}
+progression:
+  {order: forward, curve: {kind: linear}, refresh: {rate: 9}, warmup: 0, tail: 0}
+overrides:
+  - sites: "3.*"
+    levels: [0, 1]
+  - {sites: "6.*", levels: [-1, 1]}
+seed: 0
+"""
+    )
+    assert refused(fl.load_spec(path), CHAIN, 100) == (
+        "the plan cannot be made\n"
+        f"  {path}:8: 3.weight is a weight, and weights are -1 and +1\n"
+        '    -> levels are for activations: narrow the pattern, as in "*.activation"'
+    )
+
+
+def test_zero_and_one_end_the_warning_of_what_is_never_negative() -> None:
+    signs = fl.plan(spec(), LOPSIDED, 100)
+    assert [site.name for site in signs.constant] == ["mix.activation", "down.activation"]
+    assert "give them `levels: [0, 1]` in overrides" in str(signs)
+    one = fl.plan(spec(overrides=[{"sites": "mix.activation", "levels": [0, 1]}]), LOPSIDED, 100)
+    assert [site.name for site in one.constant] == ["down.activation"]
+    both = fl.plan(spec(overrides=ZERO_ONE), LOPSIDED, 100)
+    assert both.constant == ()
+    assert "WARNING" not in str(both)
+
+
+def test_the_text_of_a_plan_with_all_that_is_optional(golden: Callable[[str, str], None]) -> None:
+    overrides = [
+        {"sites": "mix.activation", "levels": [0, 1]},
+        {"sites": "*.weight", "per": "element", "curve": {"kind": "linear"}},
+    ]
+    golden(
+        "plan-positive",
+        str(fl.plan(spec(progression__per="channel", progression__depth="alap", overrides=overrides), LOPSIDED, 900)),
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import frostline as fl
 from frostline.errors import CaptureError
@@ -56,6 +57,55 @@ def test_residual_networks_have_the_depth_of_their_name(
     plain = [site for site in weights if not site.operands[0].roles]
     assert len({site.depth for site in plain}) == levels - 2
     assert len(plain) == levels - 2
+
+
+@pytest.mark.parametrize("make", [resnet18, resnet50])
+def test_a_projection_waits_for_the_branch_beside_it_when_depth_is_as_late_as_possible(
+    make: Callable[[int], nn.Module],
+) -> None:
+    found = fl.sites(fl.capture(make(4).to("meta"), (torch.randn(2, 3, 32, 32, device="meta"),)))
+    depths = {site.name: site.operands[0].depths for site in found if site.kind == "weight"}
+    late = {name for name, depth in depths.items() if depth.alap > depth.asap}
+    assert late == {name for name in depths if "downsample" in name}
+    last = "conv2" if make is resnet18 else "conv3"
+    for name in late:
+        assert depths[name].alap == depths[name.replace("downsample.0", last)].alap
+    by_module = [depth.module for depth in depths.values()]
+    assert sorted(by_module) == list(range(1, len(depths) + 1))
+    assert depths["fc.weight"].module == len(depths)
+    assert depths["layer2.0.downsample.0.weight"].module == depths[f"layer2.0.{last}.weight"].module + 1
+
+
+def test_operations_of_one_module_share_its_place() -> None:
+    sites = {site.name: site for site in fl.sites(fl.capture(Tied(), (torch.randn(2, 4),)))}
+    assert [operand.depths.module for operand in sites["twice.weight"].operands] == [4, 4]
+    assert [operand.depths.module for operand in sites["a.weight"].operands] == [2, 3]
+    assert [operand.depths.asap for operand in sites["twice.weight"].operands] == [4, 5]
+
+
+class Bare(nn.Module):
+    """Operations of a module's own, between those of its children."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4))
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(functional.linear(torch.tanh(self.first(x)), self.weight)))
+
+
+def test_a_module_stands_before_its_children() -> None:
+    sites = fl.sites(fl.capture(Bare(), (torch.randn(2, 4),)))
+    places = {site.name: site.operands[0].depths.module for site in sites if site.kind == "weight"}
+    assert places == {"first.weight": 2, "weight": 1, "last.weight": 3}
+
+
+def test_a_site_knows_its_axis_of_channels() -> None:
+    sites = {site.name: site for site in fl.sites(fl.capture(chain(), (torch.randn(2, 3, 8, 8),)))}
+    assert {sites[name].channel for name in ("3.activation", "3.weight", "17.activation", "17.weight")} == {0}
+    tokens = {site.name: site.channel for site in fl.sites(fl.capture(Attention(), (torch.randn(2, 3, 8),)))}
+    assert (tokens["q.activation"], tokens["q.weight"]) == (1, 0)
 
 
 def test_roles_come_from_the_graph() -> None:

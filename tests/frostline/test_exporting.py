@@ -19,7 +19,7 @@ import frostline as fl
 from frostline.compiler.contents import contents
 from frostline.compiler.exported import read_certificate
 from frostline.errors import DriftError, FileError, FrostlineError, UsageError
-from tests.models.small import Attention, Scaled, Tied, chain, spec
+from tests.models.small import ZERO_ONE, Attention, Positive, Scaled, Tied, chain, positive_chain, spec
 
 
 class Shapes(nn.Module):
@@ -54,6 +54,10 @@ class Named(nn.Module):
         return self.out(torch.tanh(self.x(torch.tanh(self.tanh(x)))))
 
 
+MIXED = [{"sites": "mix.activation", "levels": [0, 1]}, {"sites": "down.activation", "levels": [0, 1]}]
+"""Overrides for what is never negative alone."""
+
+
 def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Graph:
     program = fl.compile(model, spec(**edits), (torch.randn(shape),), total_steps=100)
     program.net.train()
@@ -76,6 +80,10 @@ def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Grap
         (nn.Linear, (2, 8), {"binarize__keep_float": []}, {"BinaryLinear": 1}),
         (Scaled, (2, 3, 8, 8), {}, {"BinaryConv": 3}),
         (Named, (2, 4), {}, {"BinaryLinear": 3}),
+        (positive_chain, (2, 3, 8, 8), {"overrides": ZERO_ONE}, {"ZeroOneConv": 3}),
+        (positive_chain, (2, 3, 8, 8), {"overrides": ZERO_ONE, "progression__per": "channel"}, {"ZeroOneConv": 3}),
+        (Positive, (2, 3, 8), {"overrides": ZERO_ONE}, {"ZeroOneLinear": 4}),
+        (Positive, (2, 3, 8), {"overrides": MIXED}, {"ZeroOneLinear": 2, "BinaryLinear": 2}),
     ],
 )
 def test_a_file_is_proven(
@@ -100,6 +108,70 @@ def test_a_file_is_proven(
     for batch in (1, 3):
         (own,) = session.run(None, {session.get_inputs()[0].name: x[:batch].numpy()})
         assert own.shape == binary.module.eval()(x[:batch]).shape
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"), [(positive_chain, (2, 3, 8, 8)), (Positive, (2, 3, 8))], ids=["convolutions", "attention"]
+)
+def test_a_network_of_relu_is_trained_to_zero_and_one_and_proven(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    edits = spec(overrides=ZERO_ONE, gradient__frozen="clipped")
+    program = fl.compile(make(), edits, (torch.randn(shape),), total_steps=12)
+    assert program.plan.constant == ()
+    sgd = torch.optim.SGD(program.net.parameters(), lr=0.05)
+    for _ in range(14):  # two steps past settling
+        loss = (program.net(torch.randn(16, *shape[1:])) - 1).square().mean()
+        loss.backward()
+        sgd.step()
+        sgd.zero_grad()
+        program.advance()
+    x = torch.randn(40, *shape[1:])
+    binary = program.freeze()
+    assert torch.allclose(binary.module.eval()(x), program.net.eval()(x), atol=1e-5)
+    certificate = fl.export(binary, tmp_path / "model.onnx", inputs=(x,))
+    assert {proof.products for proof in certificate.operations} == {"equal"}
+    assert certificate.constant == ()
+    assert certificate.zero_one == 3
+    assert "3 sites hold 0 and 1 and nothing else" in str(certificate)
+    assert "ZeroOne" in contents(tmp_path / "model.onnx")
+
+
+def test_masks_of_channels_are_exported_at_another_size_than_they_were_trained_at(tmp_path: Path) -> None:
+    programs = [
+        fl.compile(chain(), spec(progression__per="channel"), (torch.randn(2, 3, *size),), total_steps=8)
+        for size in ((8, 8), (14, 10))
+    ]
+    trained, other = programs
+    trained.driver.resume(8)
+    other.load_state_dict(trained.state_dict())
+    other.net.load_state_dict(trained.net.state_dict())
+    x = torch.randn(40, 3, 14, 10)
+    certificate = fl.export(other.freeze(), tmp_path / "model.onnx", inputs=(x,))
+    assert {proof.products for proof in certificate.operations} == {"equal"}
+    session = fl.session(tmp_path / "model.onnx", provider="cpu")
+    (own,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    agreeing = own.argmax(1) == trained.freeze().module.eval()(x).argmax(1).numpy()
+    assert agreeing.mean() > 0.9
+
+
+def test_the_levels_of_a_file_are_proven_too(tmp_path: Path) -> None:
+    """Signs in place of 0 and 1, and a threshold that 0.5 does not reach."""
+    binary = frozen(Positive(), (2, 3, 8), overrides=ZERO_ONE)
+    fl.export(binary, tmp_path / "model.onnx")
+
+    def lower_the_low(model: onnx.ModelProto) -> None:
+        constant_of(model, "BinarizeZeroOne", "low").float_data[:] = [-1.0]
+
+    def raise_the_threshold(model: onnx.ModelProto) -> None:
+        constant_of(model, "BinarizeZeroOne", "threshold").float_data[:] = [
+            np.nextafter(np.float32(0.5), np.float32(1))
+        ]
+
+    with pytest.raises(DriftError, match=r"down\.activation is not two-valued in the file"):
+        fl.verify(edited(tmp_path / "model.onnx", tmp_path, lower_the_low), binary)
+    with pytest.raises(DriftError, match=r"0\.5 does not become \+1 at down\.activation"):
+        fl.verify(edited(tmp_path / "model.onnx", tmp_path, raise_the_threshold), binary)
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +225,13 @@ def shift_a_float(model: onnx.ModelProto) -> None:
     tensor(model, "4.bias").CopyFrom(numpy_helper.from_array(bias, "4.bias"))
 
 
+def constant_of(model: onnx.ModelProto, name: str, value: str) -> onnx.TensorProto:
+    function = next(function for function in model.functions if function.name == name)
+    return next(node for node in function.node if node.output[0] == value).attribute[0].t
+
+
 def strengthen_the_plus(model: onnx.ModelProto) -> None:
-    function = next(function for function in model.functions if function.name == "Binarize")
-    plus = next(node for node in function.node if node.output[0] == "plus")
-    plus.attribute[0].t.float_data[:] = [1.5]
+    constant_of(model, "Binarize", "high").float_data[:] = [1.5]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +239,7 @@ def strengthen_the_plus(model: onnx.ModelProto) -> None:
     [
         (flip_a_bit, ["the bits of 3.weight are not in the file", "integers of 3 are not the graph's"]),
         (shift_a_float, ["the input of 6.activation differs"]),
-        (strengthen_the_plus, ["the signs of 3.activation are not the graph's", "3.activation is not two-valued"]),
+        (strengthen_the_plus, ["the values of 3.activation are not the graph's", "3.activation is not two-valued"]),
     ],
 )
 def test_an_edited_file_is_noticed_and_does_not_verify(
@@ -249,8 +324,8 @@ def test_an_edited_certificate_is_noticed(exported: tuple[Path, fl.Graph], tmp_p
         read_certificate(edited(exported[0], tmp_path, edit_the_certificate))
 
 
-def test_the_sign_of_zero_is_proven(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
-    with pytest.raises(DriftError, match=r"the sign of 0 is not \+1 at 3\.activation"):
+def test_the_level_at_the_threshold_is_proven(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
+    with pytest.raises(DriftError, match=r"0 does not become \+1 at 3\.activation"):
         fl.verify(edited(exported[0], tmp_path, forget_that_zero_is_positive), exported[1])
 
 
@@ -258,11 +333,11 @@ def test_the_size_is_the_file_s(exported: tuple[Path, fl.Graph]) -> None:
     assert read_certificate(exported[0]).file_bytes == exported[0].stat().st_size
 
 
-def test_a_site_of_one_sign_only_is_warned_of(tmp_path: Path) -> None:
+def test_a_site_of_one_value_only_is_warned_of(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 3))
     certificate = fl.export(frozen(model, (2, 4)), tmp_path / "model.onnx")
     assert certificate.constant == ("2.activation",)
-    assert "one sign only, for all samples, and so no information: 2.activation" in str(certificate)
+    assert "one value only, for all samples, and so no information: 2.activation" in str(certificate)
 
 
 @pytest.mark.parametrize(

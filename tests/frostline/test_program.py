@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import frostline as fl
 from frostline.errors import CheckpointError, PassError, PlanError, UsageError
-from tests.models.small import Attention, chain, spec
+from tests.models.small import ZERO_ONE, Attention, chain, spec
 
 TOTAL = 12
 
@@ -67,6 +67,38 @@ def test_resume_is_exact_to_the_bit(stop: int) -> None:
     assert losses == expected
     own, reference = second.net.state_dict(), whole.net.state_dict()
     assert all(torch.equal(own[name], reference[name]) for name in reference)
+
+
+def test_resume_is_exact_with_masks_of_channels_and_other_levels() -> None:
+    edits: dict[str, Any] = {"progression__per": "channel", "progression__depth": "module", "overrides": ZERO_ONE}
+    whole, first, second = program(**edits), program(**edits), program(seed=99, **edits)
+    optimizers = [optimizer(one) for one in (whole, first, second)]
+    expected = trained(whole, optimizers[0], TOTAL)
+    losses = trained(first, optimizers[1], 5)
+    state = copy.deepcopy((first.state_dict(), first.net.state_dict(), optimizers[1].state_dict()))
+    assert state[0]["shapes"]["6.activation"] == [6, 1, 1]
+    second.load_state_dict(state[0])
+    second.net.load_state_dict(state[1])
+    optimizers[2].load_state_dict(state[2])
+    assert losses + trained(second, optimizers[2], TOTAL) == expected
+
+
+def test_masks_of_channels_train_at_every_height_and_width() -> None:
+    one = program(progression__per="channel", overrides=ZERO_ONE)
+    sgd = optimizer(one)
+    for height, width in [(8, 8), (12, 10), (5, 16)] * 4:
+        functional.cross_entropy(one.net(torch.randn(8, 3, height, width)), torch.arange(8) % 5).backward()
+        sgd.step()
+        sgd.zero_grad()
+        one.advance()
+    binary = one.freeze()
+    x = torch.randn(2, 3, 20, 6)
+    assert torch.allclose(binary.module.eval()(x), one.net.eval()(x), atol=1e-5)
+
+
+def test_masks_of_elements_refuse_another_height() -> None:
+    with pytest.raises(UsageError, match=r"3\.activation has another shape than in the example"):
+        program().net(torch.zeros(2, 3, 9, 8))
 
 
 def test_while_training_only_buffers_change() -> None:
@@ -130,6 +162,9 @@ def test_a_checkpoint_of_another_spec_says_which_windows_differ() -> None:
     text = differences(program(progression__warmup=4).state_dict(), program())
     assert "3.weight turns in [0, 3) here and in [4, 6) in the checkpoint" in text
     assert "spec progression.warmup is 0 steps here and 4 steps in the checkpoint" in text
+    text = differences(program(progression__per="channel").state_dict(), program())
+    assert "spec progression.per is element here and channel in the checkpoint" in text
+    assert "3.weight has shape [6, 6, 3, 3] here and [6, 1, 1, 1] in the checkpoint" in text
 
 
 def test_a_checkpoint_of_another_model() -> None:

@@ -150,3 +150,36 @@ class Embedded(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(torch.tanh(self.mix(self.norm(self.embedding(tokens)))))
+
+
+class Positive(nn.Module):
+    """Probabilities and a ReLU that meet weights: `[n, tokens, width]`, for as many tokens as it is made for.
+
+    Of the two branches after `embed` the one through `up` and `down` is longer, and registered first.
+    """
+
+    def __init__(self, tokens: int = 3, width: int = 8) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.embed = nn.Linear(width, width)
+        self.short = nn.Linear(width, width)
+        self.mix = nn.Linear(tokens, tokens)
+        self.head = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
+        probabilities = torch.softmax(2 * x @ x.transpose(-2, -1), -1)
+        long = self.down(torch.relu(self.up(x))) + self.mix(probabilities) @ x
+        return self.head(long + self.short(x))
+
+
+def positive_chain(layers: int = 3, width: int = 6) -> nn.Module:
+    """Convolutions with ReLU, of any height and width: `[n, 3, h, w]` to `[n, 5]`."""
+    units: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+    for stride in range(1, layers + 1):
+        units += [nn.Conv2d(width, width, 3, stride, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*units, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 5))
+
+
+ZERO_ONE = [{"sites": "*.activation", "levels": [0, 1]}]
+"""Overrides that turn every activation into 0 and 1."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import frostline as fl
-from frostline.compiler.invariants import binary, integer, packed
+from frostline.compiler.graph import facts
+from frostline.compiler.invariants import binary, integer, is_binary, levels_of, packed
 from frostline.errors import PassError
 from frostline.passes import FREEZING, FreezeMasks, PackWeights, SplitBias
-from tests.models.small import Attention, Embedded, Tied, chain, spec
+from tests.models.small import ZERO_ONE, Attention, Embedded, Positive, Tied, chain, positive_chain, spec
 
-MODELS: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
-    (chain, (2, 3, 8, 8)), (Attention, (2, 3, 8)), (Tied, (2, 4)),
+MODELS: list[tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any]]] = [
+    (chain, (2, 3, 8, 8), {}), (Attention, (2, 3, 8), {"progression__per": "channel"}), (Tied, (2, 4), {}),
+    (positive_chain, (2, 3, 8, 8), {"overrides": ZERO_ONE}), (Positive, (2, 3, 8), {"overrides": ZERO_ONE}),
 ]  # fmt: skip
 
 
@@ -27,9 +30,11 @@ def settled(make: Callable[[], nn.Module], shape: tuple[int, ...], **edits: obje
     return program.graph
 
 
-@pytest.mark.parametrize(("make", "shape"), MODELS)
-def test_freezing_changes_nothing_but_the_form(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
-    graph = settled(make, shape)
+@pytest.mark.parametrize(("make", "shape", "edits"), MODELS)
+def test_freezing_changes_nothing_but_the_form(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], edits: dict[str, Any]
+) -> None:
+    graph = settled(make, shape, **edits)
     x = torch.randn(shape)
     frozen = fl.run(graph, [FreezeMasks()])
     assert torch.allclose(frozen.module(x), graph.module(x), atol=1e-6)
@@ -40,6 +45,16 @@ def test_freezing_changes_nothing_but_the_form(make: Callable[[], nn.Module], sh
     small = fl.run(split, [PackWeights()])
     assert torch.equal(small.module(x), split.module(x))
     assert not list(packed(small))
+
+
+def test_a_binary_node_knows_its_levels() -> None:
+    overrides = [{"sites": "mix.activation", "levels": [0, 1]}]
+    frozen = fl.run(settled(Positive, (2, 3, 8), overrides=overrides), FREEZING)
+    levels = {str(facts(node).name): levels_of(node) for node in frozen.nodes if is_binary(node)}
+    assert {name for name, both in levels.items() if both == (0, 1)} == {"mix.activation"}
+    assert {both for name, both in levels.items() if name != "mix.activation"} == {(-1, 1)}
+    line = next(line for line in frozen.show().splitlines() if "levels=" in line)
+    assert "binarize(%softmax, levels=(0, 1))" in line
 
 
 def test_an_unsettled_graph_is_refused_and_every_site_named() -> None:

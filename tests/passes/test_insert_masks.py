@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import frostline as fl
+from frostline.compiler.graph import facts
 from frostline.compiler.invariants import mask_nodes
-from frostline.errors import PassError
-from frostline.passes import InsertMasks
-from tests.models.small import Attention, InPlace, Spare, Tied, chain, spec
+from frostline.errors import PassError, UsageError
+from frostline.passes import FreezeMasks, InsertMasks
+from tests.models.small import ZERO_ONE, Attention, InPlace, Positive, Spare, Tied, chain, spec
 
 
-def masked(model: torch.nn.Module, *shape: int) -> tuple[fl.Graph, fl.Graph]:
+def masked(model: torch.nn.Module, *shape: int, **edits: object) -> tuple[fl.Graph, fl.Graph]:
     graph = fl.capture(model, (torch.randn(shape),))
-    return graph, fl.run(graph, [InsertMasks(fl.plan(spec(), fl.sites(graph), 100))])
+    return graph, fl.run(graph, [InsertMasks(fl.plan(spec(**edits), fl.sites(graph), 100))])
 
 
 def test_a_mask_for_every_site_and_one_for_shared_ones() -> None:
@@ -24,6 +29,56 @@ def test_a_mask_for_every_site_and_one_for_shared_ones() -> None:
     ]  # fmt: skip
     shared = next(node for node, _ in mask_nodes(after) if node.target == "frostline_masks.q.activation")
     assert len(shared.users) == 3
+
+
+def test_masks_are_as_the_plan_says() -> None:
+    overrides = [*ZERO_ONE, {"sites": "down.*", "per": "element"}]
+    _, after = masked(Positive(), 2, 3, 8, progression__per="channel", overrides=overrides)
+    masks = {str(facts(node).name): mask for node, mask in mask_nodes(after)}
+    assert {name: tuple(mask.mask.shape) for name, mask in masks.items()} == {
+        "up.activation": (8,), "up.weight": (16, 1), "short.weight": (8, 1), "mix.activation": (3,),
+        "mix.weight": (3, 1), "down.activation": (3, 16), "down.weight": (8, 16),
+    }  # fmt: skip
+    assert {name for name, mask in masks.items() if mask.levels == (0, 1)} == {
+        "up.activation", "mix.activation", "down.activation",
+    }  # fmt: skip
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.integers(4, 14), st.integers(4, 14))
+def test_masks_of_channels_take_every_height_and_width(batch: int, height: int, width: int) -> None:
+    _, after = masked(chain(), 2, 3, 8, 8, progression__per="channel")
+    for _, mask in mask_nodes(after):
+        mask.mask.fill_(True)
+    after.module.eval()
+    x = torch.randn(batch, 3, height, width)
+    binary = fl.run(after, [FreezeMasks()]).module
+    assert torch.equal(after.module(x), binary(x))
+
+
+def test_masks_of_channels_take_every_number_of_tokens() -> None:
+    _, after = masked(Attention(), 2, 3, 8, progression__per="channel")
+    for tokens in (1, 3, 11):
+        assert after.module(torch.randn(2, tokens, 8)).shape == (2, tokens, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "other", "what"),
+    [
+        (chain, (2, 3, 8, 8), (2, 3, 8, 12), "3.activation has another shape than in the example"),
+        (Attention, (2, 3, 8), (2, 4, 8), "q.activation has another shape than in the example"),
+    ],
+)
+def test_masks_of_elements_name_the_site_that_has_another_shape(
+    make: Callable[[], torch.nn.Module], shape: tuple[int, ...], other: tuple[int, ...], what: str
+) -> None:
+    _, after = masked(make(), *shape)
+    with pytest.raises(UsageError) as caught:
+        after.module(torch.randn(other))
+    text = str(caught.value)
+    assert text.startswith(what)
+    assert "`per: channel` in the spec" in text
+    assert "a value of 2x6x8x12 does not fit a mask of 6x8x8" in text or "2x4x8 does not fit a mask of 3x8" in text
 
 
 def test_a_tied_weight_has_one_mask() -> None:

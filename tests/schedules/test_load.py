@@ -35,6 +35,16 @@ def test_the_spec_of_the_design() -> None:
     assert str(spec.overrides[0].curve) == "cosine"
 
 
+def test_what_is_left_out_beyond_the_paper_is_what_the_paper_does() -> None:
+    progression = read_spec(FULL).progression
+    assert (progression.per, progression.depth) == ("element", "asap")
+
+
+def test_levels_and_portions_of_some_sites() -> None:
+    spec = read_spec(replaced("curve: {kind: cosine}", "levels: [0, 1], per: channel"))
+    assert (spec.overrides[0].levels, spec.overrides[0].per) == ((0, 1), "channel")
+
+
 def test_a_field_knows_its_line(tmp_path: Path) -> None:
     path = tmp_path / "schedule.yaml"
     path.write_text(FULL)
@@ -106,7 +116,32 @@ def replaced(old: str, new: str) -> str:
         ),
         (
             replaced(", curve: {kind: cosine}", ""),
-            'a.yaml:11: "overrides[0]": the override changes nothing: give it a curve, a refresh or a gradient',
+            'a.yaml:11: "overrides[0]": the override changes nothing: '
+            "give it a curve, a refresh, a gradient, per or levels",
+        ),
+        (
+            replaced("curve: {kind: cosine}", "levels: {0, 1}"),
+            'a.yaml:11: "overrides[0].levels": levels are [-1, 1] or [0, 1]',
+        ),
+        (
+            replaced("curve: {kind: cosine}", "levels: [1, 0]"),
+            'a.yaml:11: "overrides[0].levels": levels are [-1, 1] or [0, 1]',
+        ),
+        (
+            replaced("curve: {kind: cosine}", "levels: [false, true]"),
+            'a.yaml:11: "overrides[0].levels": levels are [-1, 1] or [0, 1]',
+        ),
+        (
+            replaced("curve: {kind: cosine}", "per: pixel"),
+            "a.yaml:11: \"overrides[0].per\": should be 'element' or 'channel', got 'pixel'",
+        ),
+        (
+            replaced("warmup: 5%", "warmup: 5%\n  per: row"),
+            "a.yaml:9: \"progression.per\": should be 'element' or 'channel', got 'row'",
+        ),
+        (
+            replaced("order: forward", "order: forward\n  depth: deep"),
+            "a.yaml:6: \"progression.depth\": should be 'asap', 'alap' or 'module', got 'deep'",
         ),
         (
             replaced("weights: true, activations: true", "weights: false, activations: false"),

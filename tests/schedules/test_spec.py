@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -9,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frostline.errors import SpecError
 from frostline.schedules import ScheduleSpec
 from frostline.schedules.load import spec_from_data
 
@@ -35,9 +37,22 @@ specs = st.fixed_dictionaries(
                 "refresh": st.integers(1, 1000).map(lambda r: {"rate": r}),
                 "warmup": durations,
                 "tail": durations,
-            }
+            },
+            optional={
+                "per": st.sampled_from(["element", "channel"]),
+                "depth": st.sampled_from(["asap", "alap", "module"]),
+            },
         ),
-        "overrides": st.lists(st.fixed_dictionaries({"sites": patterns, "curve": curves}), max_size=2),
+        "overrides": st.lists(
+            st.fixed_dictionaries(
+                {"sites": patterns, "curve": curves},
+                optional={
+                    "per": st.sampled_from(["element", "channel"]),
+                    "levels": st.sampled_from([[-1, 1], [0, 1]]),
+                },
+            ),
+            max_size=2,
+        ),
         "seed": st.integers(0, 2**63 - 1),
     }
 )
@@ -60,9 +75,23 @@ def test_the_published_schema_takes_the_shipped_specs(path: Path) -> None:
     jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(Path("schedules/schema.json").read_text()))
 
 
-def test_the_published_schema_refuses_what_the_loader_refuses() -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"progression": {"warmup": "soon"}},
+        {"progression": {"per": "pixel"}},
+        {"progression": {"depth": 3}},
+        {"overrides": [{"sites": "*", "levels": [0, 2]}]},
+        {"overrides": [{"sites": "*", "levels": [1, 0]}]},
+        {"overrides": [{"sites": "*", "levels": [0]}]},
+    ],
+)
+def test_the_published_schema_refuses_what_the_loader_refuses(wrong: dict[str, Any]) -> None:
     data = yaml.safe_load(Path("schedules/stompp.yaml").read_text())
-    data["progression"]["warmup"] = "soon"
+    for name, part in wrong.items():
+        data[name] = data[name] | part if isinstance(part, dict) else part
+    with pytest.raises(SpecError):
+        spec_from_data(data)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(data, ScheduleSpec.model_json_schema())
 

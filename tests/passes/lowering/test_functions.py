@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,10 +47,13 @@ def check(name: str, x: torch.Tensor, bits: torch.Tensor, expected: torch.Tensor
 @given(st.integers(1, 9), st.integers(1, 70), st.integers(1, 4), st.integers(0, 2**31))
 def test_linear(outputs: int, inputs: int, batch: int, seed: int) -> None:
     x, weight = signs(batch, 3, inputs, seed=seed), signs(outputs, inputs, seed=seed + 1)
+    zero_one = x.clamp(min=0)
+    own = torch.nn.functional.linear(zero_one, weight)
+    check("ZeroOneLinear", zero_one, pack(weight), own, inputs=[inputs], site="s")
     expected = torch.nn.functional.linear(x, weight)
     check("BinaryLinear", x, pack(weight), expected, inputs=[inputs], site="s")
     check("BinaryWeightLinear", x, pack(weight), expected, inputs=[inputs], site="s")
-    own = torch.ops.frostline.binary_linear(x, pack(weight), inputs, "binary", "s")
+    own = torch.ops.frostline.binary_linear(x, pack(weight), inputs, "signs", "s")
     assert torch.equal(own, expected)
 
 
@@ -75,18 +79,30 @@ def test_convolution(data: st.DataObject) -> None:
         "group": group,
     }
     check("BinaryConv", x, pack(weight), expected, inputs=[inputs], site="s", **window)
-    own = torch.ops.frostline.binary_conv(x, pack(weight), inputs, *window.values(), "binary", "s")
+    zero_one = x.clamp(min=0)
+    products = convolution(zero_one, weight, None, strides, pads, dilations, group)
+    check("ZeroOneConv", zero_one, pack(weight), products, inputs=[inputs], site="s", **window)
+    own = torch.ops.frostline.binary_conv(x, pack(weight), inputs, *window.values(), "signs", "s")
     assert torch.equal(own, expected)
 
 
-def test_the_sign_of_zero_is_plus_one() -> None:
+@pytest.mark.parametrize(
+    ("name", "x", "expected"),
+    [
+        ("Binarize", [-0.0, 0.0, -1e-30, 3.0], [1, 1, -1, 1]),
+        ("BinarizeZeroOne", [-3.0, 0.0, np.nextafter(np.float32(0.5), np.float32(0)), 0.5, 3.0], [0, 0, 0, 1, 1]),
+    ],
+)
+def test_the_threshold_becomes_the_high_level(name: str, x: list[float], expected: list[int]) -> None:
     values = [helper.make_tensor_value_info(value, TensorProto.FLOAT, None) for value in "xy"]
-    node = helper.make_node("Binarize", ["x"], ["y"], domain=DOMAIN, site="s")
+    node = helper.make_node(name, ["x"], ["y"], domain=DOMAIN, site="s")
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
     written = helper.make_model(
         helper.make_graph([node], "g", values[:1], values[1:]),
-        functions=[functions()["Binarize"]], opset_imports=opsets, ir_version=IR_VERSION,
+        functions=[functions()[name]], opset_imports=opsets, ir_version=IR_VERSION,
     )  # fmt: skip
     session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
-    x = np.array([-0.0, 0.0, -1e-30, 3.0], np.float32)
-    assert session.run(None, {"x": x})[0].tolist() == [1, 1, -1, 1]
+    given_x = np.array(x, np.float32)
+    assert session.run(None, {"x": given_x})[0].tolist() == expected
+    operator = getattr(torch.ops.frostline, {"Binarize": "binarize"}.get(name, "binarize_zero_one"))
+    assert operator(torch.from_numpy(given_x), "s").tolist() == expected
