@@ -66,12 +66,17 @@ def read_certificate(path: str | Path) -> Certificate:
         raise FileError(f"the certificate of {path} cannot be read", [Offence(str(error))]) from error
 
 
-def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+def named(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
     """Our nodes, by the site or operation that they are."""
     for node in model.graph.node:
         if node.domain == DOMAIN:
             site = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "site"), b"")
             yield site.decode(), node
+
+
+def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+    """Our nodes that compute something from the inputs; the weights of other operations are constants."""
+    return ((site, node) for site, node in named(model) if node.op_type != "Unpack")
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,10 +17,12 @@ class FreezeMasks(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (binary,)
 
     def rewrite(self, graph: Graph) -> None:
-        for node, _ in list(mask_nodes(graph)):
+        found = [node for node, _ in mask_nodes(graph)]
+        for node in found:
             with graph.module.graph.inserting_before(node):
                 sign = graph.module.graph.call_function(binarize, node.args)
             set_facts(sign, facts(node))
             node.replace_all_uses_with(sign)
             graph.module.graph.erase_node(node)
-            graph.module.delete_submodule(str(node.target))
+        for target in {str(node.target) for node in found}:
+            graph.module.delete_submodule(target)

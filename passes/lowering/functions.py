@@ -3,7 +3,8 @@
 A node `frostline.BinaryConv` with a function of the same name in the file runs on any ONNX Runtime: it inlines the
 function, and folds the unpacking of the bits when the session is made. Where a custom operator of that name is
 registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv` have two binary operands and integer
-results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations.
+results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations. `Unpack` gives standard
+operators the weights that are none of these.
 """
 
 from __future__ import annotations
@@ -66,6 +67,16 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => 
 }}"""
 
 
+_UNPACKED = f"""{_HEADER}
+Unpack <site, inputs, shape> (bits) => (weight) {{{_UNPACK}
+    flat_shape = Concat <axis = 0> (outputs, last, inputs)
+    flat = Reshape (rows, flat_shape)
+    inputs_first = Transpose <perm = [0, 2, 1]> (flat)
+    weight_shape = Constant <value_ints: ints = @shape> ()
+    weight = Reshape (inputs_first, weight_shape)
+}}"""
+
+
 def _of_floats(text: str, name: str) -> str:
     return text.replace("NAME", name).replace("RESULT", "y").replace("ROUND", "")
 
@@ -84,5 +95,6 @@ def functions() -> dict[str, onnx.FunctionProto]:
         _of_signs(_CONV, "BinaryConv"),
         _of_floats(_LINEAR, "BinaryWeightLinear"),
         _of_floats(_CONV, "BinaryWeightConv"),
+        _UNPACKED,
     )
     return {function.name: function for function in map(parser.parse_function, texts)}

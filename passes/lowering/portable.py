@@ -7,6 +7,7 @@ its optimiser folds float factors into binary weights.
 from __future__ import annotations
 
 import io
+import itertools
 import logging
 import re
 import warnings
@@ -21,10 +22,11 @@ from onnxscript import values
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from frostline.compiler.exported import DOMAIN, operations
+from frostline.compiler.exported import DOMAIN, named
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, packed
-from frostline.compiler.operations import Operation, operation_of
+from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, on_bits, packed
+from frostline.compiler.operations import Operation
+from frostline.compiler.products import Product, products_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
@@ -42,31 +44,46 @@ def lower_portable(graph: Graph) -> onnx.ModelProto:
 
 
 def _use_operators(graph: Graph) -> None:
-    """conv(binarize(x), unpack(bits)) -> frostline.binary_conv(frostline.binarize(x), bits)."""
+    """conv(binarize(x), unpack(bits)) -> frostline.binary_conv(frostline.binarize(x), bits).
+
+    Products of signs that have no such operator are rounded, for the same reason as in `functions.py`.
+    """
     nodes = graph.module.graph
+    for product in products_of(graph):
+        node = product.node
+        if on_bits(product):
+            with nodes.inserting_before(node):
+                new = _call(nodes, product)
+            new.meta = dict(node.meta)
+            node.replace_all_uses_with(new)
+            nodes.erase_node(node)
+        elif is_binary(product.activation) and is_binary(product.weight):
+            with nodes.inserting_after(node):
+                rounded = nodes.call_function(torch.round, (node,))
+            node.replace_all_uses_with(rounded, delete_user_cb=lambda user, own=rounded: user is not own)
     for node in list(nodes.nodes):
-        operation = operation_of(node)
+        name = str(facts(node).name)
         with nodes.inserting_before(node):
-            if operation is not None and is_unpack(operation.bind(node)["weight"]):
-                new = _call(nodes, node, operation)
+            if is_unpack(node) and node.users:
+                shape = list(facts(node).shape or ())
+                new = nodes.call_function(torch.ops.frostline.unpack.default, (*node.args, shape, name))
             elif is_binarize(node):
-                new = nodes.call_function(torch.ops.frostline.binarize.default, (node.args[0], str(facts(node).name)))
+                new = nodes.call_function(torch.ops.frostline.binarize.default, (node.args[0], name))
             else:
                 continue
         new.meta = dict(node.meta)
         node.replace_all_uses_with(new)
     for node in reversed(list(nodes.nodes)):
-        replaced = is_binarize(node) or is_unpack(node) or operation_of(node) is not None
-        if replaced and not node.users:
+        if is_binarize(node) or (is_unpack(node) and not node.users):
             nodes.erase_node(node)
     graph.module.recompile()
 
 
-def _call(nodes: fx.Graph, node: fx.Node, operation: Operation) -> fx.Node:
-    arguments = operation.bind(node)
-    source, (bits, inputs) = arguments["input"], arguments["weight"].args
-    kind = "binary" if is_binary(source) or source.target is torch.ops.frostline.binarize.default else "float"
-    name = str(facts(node).name)
+def _call(nodes: fx.Graph, product: Product) -> fx.Node:
+    operation, arguments = product.operation, product.operation.bind(product.node)
+    source, (bits, inputs) = product.activation, product.weight.args
+    kind = "binary" if is_binary(source) else "float"
+    name = str(facts(product.node).name)
     if not operation.spatial:
         return nodes.call_function(torch.ops.frostline.binary_linear.default, (source, bits, inputs, kind, name))
     kernel = list((facts(bits).shape or ())[1:-1])
@@ -106,6 +123,7 @@ def _export(graph: Graph) -> onnx.ModelProto:
         torch.ops.frostline.binarize.default: _translation("Binarize", "x", ("site",)),
         torch.ops.frostline.binary_linear.default: _translation("Linear", "x bits", ("inputs", "operand", "site")),
         torch.ops.frostline.binary_conv.default: _translation("Conv", "x bits", (*window, "operand", "site")),
+        torch.ops.frostline.unpack.default: _translation("Unpack", "bits", ("inputs", "shape", "site")),
     }
     try:
         with _quiet():
@@ -177,14 +195,15 @@ def _finish(model: onnx.ModelProto) -> None:
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]  # the exporter's stack traces, most of the file
     renamed: dict[str, str] = {}
-    for site, node in operations(model):
-        node.name = site
+    for site, node in named(model):
+        free = (site if count == 1 else f"{site}#{count}" for count in itertools.count(1))
+        node.name = next(name for name in free if f"{DOMAIN}/{name}" not in renamed.values())
         renamed[node.output[0]] = f"{DOMAIN}/{node.name}"  # a name that no exporter gives
     outputs = {value.name for value in model.graph.output}
     for value in [*model.graph.node, *model.graph.value_info]:
         _rename(value, {old: new for old, new in renamed.items() if old not in outputs})
     known = functions()
-    model.functions.extend(known[name] for name in sorted({node.op_type for _, node in operations(model)}))
+    model.functions.extend(known[name] for name in sorted({node.op_type for _, node in named(model)}))
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
 
