@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_binarize, is_binary, is_unpack, on_bits
 from frostline.compiler.products import Product, products_of
+from frostline.compiler.rearrangements import root_of
 from frostline.errors import Offence, UsageError, first_line
 
 Array = npt.NDArray[Any]
@@ -25,8 +26,8 @@ class Reference:
     """What a graph computes for some inputs, on the CPU.
 
     `inputs` is what each site or operation reads that is not the signs of a site, `signs` the activations, `products`
-    the outputs of operations on packed weights, `bits` the packed weights by site (views of one are packed apart), and
-    `binary` the names of operations of two binary operands.
+    the outputs of operations on packed weights, `bits` the packed weights by site (views of one are packed apart),
+    `binary` the names of operations of two binary operands, and `as_float` those whose weight is unpacked first.
     """
 
     arguments: list[Array]
@@ -35,6 +36,7 @@ class Reference:
     products: dict[str, Array]
     bits: dict[str, list[Array]]
     binary: set[str]
+    as_float: tuple[str, ...]
     outputs: list[Array]
 
 
@@ -48,7 +50,9 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
 
     Raises UsageError when the inputs are not such as the graph takes.
     """
-    products = [product for product in products_of(graph) if on_bits(product)]
+    packed = [product for product in products_of(graph) if is_unpack(root_of(product.weight))]
+    products = [product for product in packed if on_bits(product)]
+    as_float = tuple(str(facts(product.node).name) for product in packed if not on_bits(product))
     try:
         given = pytree.tree_map_only(Tensor, lambda t: t.cpu(), list(inputs.bound(graph.module).values()))
         arguments = pytree.tree_map_only(Tensor, Tensor.clone, given)
@@ -60,7 +64,7 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
         reason = Offence(first_line(error), remedy=remedy)
         raise UsageError("the model does not run on these inputs", [reason]) from error
     values = recorder.values
-    found = Reference(_arrays(arguments), {}, {}, {}, {}, set(), _arrays(result))
+    found = Reference(_arrays(arguments), {}, {}, {}, {}, set(), as_float, _arrays(result))
     for node in graph.nodes:
         name = str(facts(node).name)
         if is_binarize(node):

@@ -34,6 +34,8 @@ def _key(node: fx.Node, graph: Graph, found: dict[fx.Node, int]) -> Hashable:
         return "tensor", id(attribute(graph, node))
     if node.op in ("placeholder", "output"):
         return node.op, node.name
-    number: Any = lambda source: _Same(found[source])
-    same = fx.map_arg((node.args, node.kwargs), number)
-    return node.op, node.target, repr(same)
+
+    def numbered(source: fx.Node) -> Any:
+        return _Same(found[source])
+
+    return node.op, node.target, repr(fx.map_arg((node.args, node.kwargs), numbered))

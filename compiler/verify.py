@@ -23,9 +23,7 @@ from torch import fx
 from frostline.compiler.certificate import Certificate, Proven
 from frostline.compiler.exported import copied, named, operations, read_model
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import is_unpack, on_bits
-from frostline.compiler.products import products_of
-from frostline.compiler.rearrangements import root_of
+from frostline.compiler.invariants import is_unpack
 from frostline.compiler.reference import Array, Reference, reference_of, samples, twin_of
 from frostline.compiler.session import open_model, runtime
 from frostline.errors import DriftError, Offence, UsageError, first_line
@@ -83,11 +81,7 @@ def verify(
             for name, node in operations(model)
             if name in first.products
         ),
-        as_float=tuple(
-            str(facts(product.node).name)
-            for product in products_of(twin)
-            if is_unpack(root_of(product.weight)) and not on_bits(product)
-        ),
+        as_float=first.as_float,
         samples=whole.samples,
         pieces=min(whole.samples, _PART),
         constant=tuple(site for site, signs in whole.seen.items() if len(signs) == 1),

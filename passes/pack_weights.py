@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from frostline.compiler.bits import pack, unpack
 from frostline.compiler.flow import written
@@ -40,12 +40,12 @@ class PackWeights(Pass):
 
 @dataclass(frozen=True)
 class _Packing:
-    """The weights that are packed already, by their structure."""
+    """What is packed already: weights of equal structure whose views are equal share their bits."""
 
     graph: Graph
     structures: dict[fx.Node, int]
     evaluator: _Evaluator
-    done: dict[int, fx.Node] = field(default_factory=dict)
+    done: dict[tuple[int, tuple[int, ...], bytes], fx.Node] = field(default_factory=dict)
 
 
 def _pack(product: Product, packing: _Packing) -> None:
@@ -53,30 +53,29 @@ def _pack(product: Product, packing: _Packing) -> None:
     chain = chain_to(product.weight)
     moving = next((place for place, node in enumerate(chain) if place and not is_constant(node)), len(chain))
     last = next(place for place in reversed(range(moving)) if facts(chain[place]).shape is not None)
-    number = packing.structures[chain[last]]
-    if number not in packing.done:
-        reader = chain[last + 1] if last + 1 < len(chain) else product.node
-        packing.done[number] = _unpacked(chain[0], chain[last], reader, packing)
+    signs = packing.evaluator.value(chain[last])
+    bits = pack(signs)
+    key = packing.structures[chain[0]], tuple(signs.shape), bits.cpu().numpy().tobytes()
+    if key not in packing.done:
+        packing.done[key] = _unpacked(chain[0], signs, bits, packing.graph)
     if last + 1 < len(chain):
-        chain[last + 1].replace_input_with(chain[last], packing.done[number])
+        chain[last + 1].replace_input_with(chain[last], packing.done[key])
     else:
-        product.rebind("weight", packing.done[number])
+        product.rebind("weight", packing.done[key])
 
 
-def _unpacked(sign: fx.Node, value: fx.Node, reader: fx.Node, packing: _Packing) -> fx.Node:
-    """The bits of a value that is made of signs, held under the site's name, and unpacked in front of a reader."""
-    graph, nodes = packing.graph, packing.graph.module.graph
-    signs = packing.evaluator.value(value)
-    path = _hold(graph.module, f"{facts(sign).name}_bits", pack(signs))
-    with nodes.inserting_before(reader):
+def _unpacked(sign: fx.Node, signs: Tensor, bits: Tensor, graph: Graph) -> fx.Node:
+    """The bits of a weight, held under the site's name, and unpacked where the signs were taken."""
+    nodes = graph.module.graph
+    path = _hold(graph.module, f"{facts(sign).name}_bits", bits)
+    with nodes.inserting_before(sign):
         held = nodes.get_attr(path)
         unpacked = nodes.call_function(unpack, (held, signs.shape[1]))
-    bits = graph.module.get_buffer(path)
     set_facts(held, replace(facts(sign), shape=tuple(bits.shape), dtype=torch.uint8))
     return set_facts(unpacked, replace(facts(sign), shape=tuple(signs.shape)))
 
 
-def _hold(module: nn.Module, name: str, bits: torch.Tensor) -> str:
+def _hold(module: nn.Module, name: str, bits: Tensor) -> str:
     """Register a buffer in the module that a name begins with, under a name that is free. Returns its path."""
     paths = dict(module.named_modules())
     owner = next(part for part in _owners(name) if part in paths)

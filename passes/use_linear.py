@@ -12,7 +12,7 @@ from frostline.compiler.invariants import binary, is_binary
 from frostline.compiler.operations import ADDMM, BADDBMM, EINSUM, MATMUL, MM
 from frostline.compiler.products import Product, products_of
 from frostline.compiler.rewriting import Invariant, Pass
-from frostline.passes.equations import plain
+from frostline.passes.equations import Plain, plain
 from frostline.passes.writing import Writer
 
 
@@ -65,7 +65,7 @@ def _rewrite_einsum(product: Product, write: Writer) -> None:
     arguments = product.operation.bind(product.node)
     first, second = (len(facts(arguments[name]).shape or ()) for name in ("first", "second"))
     form = plain(arguments["equation"], (first, second), weight_first=product.roles.weight == "first")
-    if form is None:
+    if form is None or not _same_sizes(product, form):
         return
     source = _permuted(product.activation, form.activation, write)
     source = write(torch.flatten, source, -form.summed) if form.summed > 1 else source
@@ -80,3 +80,10 @@ def _rewrite_einsum(product: Product, write: Writer) -> None:
 
 def _permuted(value: fx.Node, order: tuple[int, ...], write: Writer) -> fx.Node:
     return value if order == tuple(range(len(order))) else write(torch.permute, value, order)
+
+
+def _same_sizes(product: Product, form: Plain) -> bool:
+    """Whether the summed axes are equally long: `einsum` would stretch an axis of one entry."""
+    activation, weight = (facts(value).shape or () for value in (product.activation, product.weight))
+    pairs = zip(form.activation[-form.summed :], form.weight[-form.summed :], strict=True)
+    return all(activation[one] == weight[other] for one, other in pairs)

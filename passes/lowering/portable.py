@@ -7,11 +7,10 @@ its optimiser folds float factors into binary weights.
 from __future__ import annotations
 
 import io
-import itertools
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -50,42 +49,44 @@ def _use_operators(graph: Graph) -> None:
     """
     nodes = graph.module.graph
     for product in products_of(graph):
-        node = product.node
         if on_bits(product):
-            with nodes.inserting_before(node):
-                new = _call(nodes, product)
-            new.meta = dict(node.meta)
-            node.replace_all_uses_with(new)
-            nodes.erase_node(node)
+            _replace(nodes, product.node, *_on_bits(product))
         elif is_binary(product.activation) and is_binary(product.weight):
-            with nodes.inserting_after(node):
-                rounded = nodes.call_function(torch.round, (node,))
-            node.replace_all_uses_with(rounded, delete_user_cb=lambda user, own=rounded: user is not own)
+            _round(nodes, product.node)
     for node in list(nodes.nodes):
         name = str(facts(node).name)
-        with nodes.inserting_before(node):
-            if is_unpack(node) and node.users:
-                shape = list(facts(node).shape or ())
-                new = nodes.call_function(torch.ops.frostline.unpack.default, (*node.args, shape, name))
-            elif is_binarize(node):
-                new = nodes.call_function(torch.ops.frostline.binarize.default, (node.args[0], name))
-            else:
-                continue
-        new.meta = dict(node.meta)
-        node.replace_all_uses_with(new)
-    for node in reversed(list(nodes.nodes)):
-        if is_binarize(node) or (is_unpack(node) and not node.users):
+        if is_unpack(node) and node.users:
+            arguments = (*node.args, list(facts(node).shape or ()), name)
+            _replace(nodes, node, torch.ops.frostline.unpack.default, arguments)
+        elif is_unpack(node):
             nodes.erase_node(node)
+        elif is_binarize(node):
+            _replace(nodes, node, torch.ops.frostline.binarize.default, (*node.args, name))
     graph.module.recompile()
 
 
-def _call(nodes: fx.Graph, product: Product) -> fx.Node:
+def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    with nodes.inserting_before(node):
+        new = nodes.call_function(function, arguments)
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new)
+    nodes.erase_node(node)
+
+
+def _round(nodes: fx.Graph, node: fx.Node) -> None:
+    with nodes.inserting_after(node):
+        rounded = nodes.call_function(torch.round, (node,))
+    node.replace_all_uses_with(rounded, delete_user_cb=lambda user: user is not rounded)
+
+
+def _on_bits(product: Product) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The operator of a product that is computed on bits, and its arguments."""
     operation, arguments = product.operation, product.operation.bind(product.node)
-    source, (bits, inputs) = product.activation, product.weight.args
-    kind = "binary" if is_binary(source) else "float"
-    name = str(facts(product.node).name)
+    bits, inputs = product.weight.args
+    assert isinstance(bits, fx.Node)
+    names = "binary" if is_binary(product.activation) else "float", str(facts(product.node).name)
     if not operation.spatial:
-        return nodes.call_function(torch.ops.frostline.binary_linear.default, (source, bits, inputs, kind, name))
+        return torch.ops.frostline.binary_linear.default, (product.activation, bits, inputs, *names)
     kernel = list((facts(bits).shape or ())[1:-1])
     window = (
         kernel,
@@ -94,7 +95,7 @@ def _call(nodes: fx.Graph, product: Product) -> fx.Node:
         _each(arguments["dilation"], operation),
         arguments["groups"],
     )
-    return nodes.call_function(torch.ops.frostline.binary_conv.default, (source, bits, inputs, *window, kind, name))
+    return torch.ops.frostline.binary_conv.default, (product.activation, bits, inputs, *window, *names)
 
 
 def _each(value: int | Sequence[int], operation: Operation) -> list[int]:
@@ -196,8 +197,7 @@ def _finish(model: onnx.ModelProto) -> None:
         del part.metadata_props[:]  # the exporter's stack traces, most of the file
     renamed: dict[str, str] = {}
     for site, node in named(model):
-        free = (site if count == 1 else f"{site}#{count}" for count in itertools.count(1))
-        node.name = next(name for name in free if f"{DOMAIN}/{name}" not in renamed.values())
+        node.name = node.input[0] if node.op_type == "Unpack" else site
         renamed[node.output[0]] = f"{DOMAIN}/{node.name}"  # a name that no exporter gives
     outputs = {value.name for value in model.graph.output}
     for value in [*model.graph.node, *model.graph.value_info]:
