@@ -54,7 +54,7 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
     from_inputs: set[fx.Node] = set()
     found = []
     for node in graph.nodes:
-        product = _product(node, from_weights - from_inputs) if operation_of(node) else None
+        product = _product(node, from_weights - from_inputs, from_inputs) if operation_of(node) else None
         if product is not None:
             found.append(product)
         source = rearranged(node)
@@ -73,7 +73,7 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
     return tuple(found)
 
 
-def _product(node: fx.Node, weights: set[fx.Node]) -> Product | None:
+def _product(node: fx.Node, weights: set[fx.Node], activations: set[fx.Node]) -> Product | None:
     operation = operation_of(node)
     assert operation is not None
     arguments = operation.bind(node)
@@ -88,8 +88,8 @@ def _product(node: fx.Node, weights: set[fx.Node]) -> Product | None:
         and facts(activation).shape is not None
         and all(len(facts(value).shape or ()) >= 2 for value in (weight, root_of(weight)))
     ]
-    if len(operation.roles) > 1:
-        possible = [(roles, activation, weight) for roles, activation, weight in possible if activation not in weights]
+    if len(operation.roles) > 1:  # else a product of two parameters, or of one and a constant, which makes a weight
+        possible = [one for one in possible if one[1] in activations]
     return Product(node, operation, *possible[0]) if possible else None
 
 

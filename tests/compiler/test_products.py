@@ -61,6 +61,14 @@ def test_products_of_two_activations_or_of_two_parameters_are_none() -> None:
     assert [name for name, _ in weights(Model())] == ["matmul"]
 
 
+def test_a_product_of_a_parameter_and_a_constant_is_a_weight_not_a_product() -> None:
+    class Model(Operands):
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (torch.ones(4, 4) @ self.w)
+
+    assert len(weights(Model())) == 1
+
+
 def test_a_learned_query_is_an_activation_and_what_is_made_of_it_too() -> None:
     class Model(Operands):
         def forward(self, x: Tensor) -> Tensor:

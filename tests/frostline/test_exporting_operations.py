@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 import frostline as fl
 from frostline.compiler.contents import contents
+from frostline.errors import DriftError
 from tests.models.operations import Computed, Convolutions, Products
 from tests.models.small import spec
 
@@ -19,8 +22,12 @@ TOTAL = 40
 
 def exported(model: nn.Module, shape: tuple[int, ...], path: Path, **edits: Any) -> tuple[fl.Graph, fl.Certificate]:
     """Train the last steps of a plan, freeze, compare with the net that was trained, and export."""
-    floats = {"binarize__keep_float": ["stem.*", "head.*"]}
-    program = fl.compile(model, spec(**floats, **edits), (torch.randn(2, *shape),), total_steps=TOTAL)
+    program = fl.compile(
+        model,
+        spec(**{"binarize__keep_float": ["stem.*", "head.*"], **edits}),
+        (torch.randn(2, *shape),),
+        total_steps=TOTAL,
+    )
     optimizer = torch.optim.SGD(program.net.parameters(), lr=0.01)
     program.driver.resume(TOTAL - 1)
     for _ in range(2):
@@ -47,8 +54,20 @@ def test_convolutions(tmp_path: Path) -> None:
     assert certificate.sites == 16
     assert certificate.deviation < 1e-5
     assert {name for name in binary.module.state_dict() if name.endswith("weight")} == {"stem.weight", "head.weight"}
+
+    model = onnx.load(tmp_path / "model.onnx")
+    held = next(tensor for tensor in model.graph.initializer if tensor.name == "larger.weight_bits")
+    held.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(held) ^ 1, held.name))
+    onnx.save(model, tmp_path / "edited.onnx")
+    with pytest.raises(DriftError, match=r"the bits of larger\.weight are not in the file\n.*the input of"):
+        fl.verify(tmp_path / "edited.onnx", binary)
+
+
+def test_the_weights_of_float_operations_are_listed_with_the_others(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.ConvTranspose2d(6, 4, 3, groups=2))
+    exported(model, (6, 4, 4), tmp_path / "model.onnx", binarize__keep_float=[])
     row = next(line for line in contents(tmp_path / "model.onnx").splitlines() if "Unpack" in line)
-    assert row.split() == ["larger.weight", "Unpack", *["6", "x", "2", "x", "3", "x", "3"], "216"]
+    assert row.split() == ["0.weight_bits", "Unpack", *["6", "x", "2", "x", "3", "x", "3"], "216"]
 
 
 @pytest.mark.parametrize("activations", [True, False])

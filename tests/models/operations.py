@@ -32,7 +32,7 @@ class Convolutions(nn.Module):
 
 
 class Products(nn.Module):
-    """Products of matrices of every spelling: `[n, 4, 6]` to `[n, 4, 3]`. `w` is used in seven of them, as five views."""
+    """Products of matrices of every spelling: `[n, 4, 6]` to `[n, 4, 3]`. Seven read one parameter, as four views."""
 
     def __init__(self) -> None:
         super().__init__()
