@@ -117,5 +117,8 @@ def _forget(graph: Graph, latent: set[fx.Node]) -> None:
     used = {id(parameter) for _, parameter in held_parameters(graph, graph.nodes)}
     gone = {id(parameter) for parameter in parameters.values()} - used
     for module in graph.module.modules():
-        for name in [name for name, parameter in module._parameters.items() if id(parameter) in gone]:
+        lost = [name for name, parameter in module._parameters.items() if id(parameter) in gone]
+        for name in lost:
             delattr(module, name)
+        if lost and not isinstance(module, fx.GraphModule):
+            module.__class__ = nn.Module  # it only holds names now; its own methods may ask for what is gone

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ def call(function: Callable[..., object] | str, *arguments: object, **named: obj
     """A call whose arguments named by a letter are values of a graph."""
     graph = fx.Graph()
     values = {letter: graph.placeholder(letter) for letter in "xwb"}
-    given = fx.map_arg([values.get(str(one), one) for one in arguments], lambda node: node)
-    known = {name: values.get(str(one), one) for name, one in named.items()}
+    given: Any = tuple(values.get(str(one), one) for one in arguments)
+    known: Any = {name: values.get(str(one), one) for name, one in named.items()}
     op = "call_method" if isinstance(function, str) else "call_function"
-    return graph.create_node(op, function, tuple(given), known)  # type: ignore[arg-type]
+    return graph.create_node(op, function, given, known)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def test_a_call_is_read_however_it_is_spelled(
     roles, arguments = operation.roles[0], operation.bind(node)
     assert operation.name == name
     assert (str(arguments[roles.activation]), str(arguments[roles.weight])) == (first, second)
-    assert arguments.get(operation.added) == added or str(arguments[str(operation.added)]) == added
+    assert operation.added is None or added == (arguments[operation.added] and str(arguments[operation.added]))
 
 
 def test_operands_in_a_list_are_replaced_as_well() -> None:

@@ -93,5 +93,5 @@ def test_computed_weights_and_a_learned_query(tmp_path: Path) -> None:
     assert {proof.products for proof in certificate.operations} == {"equal"}
     assert certificate.as_float == ()
     left = set(binary.module.state_dict())
-    assert not {"a", "b", "standard.weight", "norm.parametrizations.weight.original0"} & left
+    assert not {"sums.0", "sums.1", "standard.weight", "norm.parametrizations.weight.original0"} & left
     assert {"standard.weight_bits", "norm.weight_bits", "ask.weight_bits", "query"} <= left

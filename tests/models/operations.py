@@ -77,7 +77,7 @@ class Computed(nn.Module):
         self.stem = nn.Conv2d(3, 6, 3, padding=1)
         self.standard = Standardised(6, 6, 3)
         self.norm = parametrizations.weight_norm(nn.Conv2d(6, 6, 3, padding=1))
-        self.a, self.b = (nn.Parameter(torch.randn(6, 6)) for _ in range(2))
+        self.sums = nn.ParameterList([torch.randn(6, 6) for _ in range(2)])
         self.query = nn.Parameter(torch.randn(1, 6))
         self.ask = nn.Linear(6, 6)
         self.head = nn.Linear(6, 5)
@@ -85,5 +85,5 @@ class Computed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.tanh(self.standard(torch.tanh(self.stem(x))))
         x = torch.tanh(self.norm(torch.tanh(self.norm(x)))).mean((2, 3))
-        x = torch.tanh(x @ (self.a + self.b).t())
+        x = torch.tanh(x @ (self.sums[0] + self.sums[1]).t())
         return self.head(x * torch.tanh(self.ask(self.query)))

@@ -47,6 +47,8 @@ PRODUCTS: list[Product] = [
     lambda x, w, b: torch.matmul(x, w.t().t()),
     lambda x, w, b: w.t().matmul(x.mT).mT,
     lambda x, w, b: torch.mm(x[:, 0], w),
+    lambda x, w, b: x.sum((0, 1)) @ w,
+    lambda x, w, b: w.t() @ x.sum((0, 1)),
     lambda x, w, b: torch.addmm(b, x[:, 0], w),
     lambda x, w, b: b.addmm(x[:, 0], w, beta=0.5, alpha=3),
     lambda x, w, b: torch.addmm(b, x[:, 0], w, beta=0),
