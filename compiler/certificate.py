@@ -28,6 +28,8 @@ class Certificate:
     zero_one: int
     """How many of the sites hold 0 and 1; the others hold -1 and +1."""
     operations: tuple[Proven, ...]
+    as_float: tuple[str, ...]
+    """Operations of two-valued operands that are computed in float, as standard operators."""
     samples: int
     pieces: int
     """How many of the samples went through every piece of the file on its own; all went through the whole."""
@@ -64,6 +66,10 @@ class Certificate:
             lines.append(f"  close        {close} operations of float activations and binary weights")
         lines += [
             f"               {compared:,} outputs compared, of {self.pieces} samples",
+            *(
+                [f"  as float     {len(self.as_float)} operations of binary weights: {', '.join(self.as_float)}"]
+                * bool(self.as_float)
+            ),
             f"  float parts  differ from the graph's by at most {self.deviation:.1e} of their largest value",
             f"  end to end   {self.flips:,} of {self.values:,} binary values differ; "
             f"{self.agreeing} of {self.decisions} decisions agree",
@@ -82,4 +88,5 @@ class Certificate:
         """Read what `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
         data: dict[str, Any] = json.loads(text)
         proofs = tuple(Proven(**proof) for proof in data["operations"])
-        return cls(**{**data, "operations": proofs, "constant": tuple(data["constant"])})
+        names = {field: tuple(data[field]) for field in ("constant", "as_float")}
+        return cls(**{**data, "operations": proofs, **names})

@@ -1,4 +1,4 @@
-"""What an exported file holds: its binary operations, and how many bytes everything takes."""
+"""What an exported file holds: its binary operations and weights, and how many bytes everything takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from frostline.compiler.exported import is_site, operations, read_model
+from frostline.compiler.exported import is_site, named, read_model
 
 
 def contents(path: str | Path) -> str:
@@ -18,15 +18,16 @@ def contents(path: str | Path) -> str:
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     table = Table("operation", "what", "input", "weights", "bytes", box=None, header_style="")
     packed = 0
-    for name, node in operations(model):
+    for _, node in named(model):
         bits = next((numpy_helper.to_array(held[value]) for value in node.input if value in held), None)
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         size = bits.nbytes if bits is not None else 0
         packed += size
         weights = f"{bits.shape[0]} x {attributes['inputs'][0]}" if bits is not None else ""
-        kernel = "".join(f" x {k}" for k in attributes.get("kernel_shape", []))
-        source = "" if is_site(node) else "float" if "Weight" in node.op_type else "binary"
-        table.add_row(name, node.op_type, source, weights + kernel, f"{size:,}" if size else "")
+        kernel = "".join(f" x {k}" for k in attributes.get("kernel_shape", attributes.get("shape", [])[2:]))
+        alone = is_site(node) or node.op_type == "Unpack"
+        source = "" if alone else "float" if "Weight" in node.op_type else "binary"
+        table.add_row(node.name, node.op_type, source, weights + kernel, f"{size:,}" if size else "")
     floats = [tensor for tensor in held.values() if tensor.data_type == onnx.TensorProto.FLOAT]
     size = sum(4 * int(numpy_helper.to_array(tensor).size) for tensor in floats)
     table.add_row("", "float tensors", "", f"{len(floats)} tensors", f"{size:,}")

@@ -66,7 +66,7 @@ def read_certificate(path: str | Path) -> Certificate:
         raise FileError(f"the certificate of {path} cannot be read", [Offence(str(error))]) from error
 
 
-def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+def named(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
     """Our nodes, by the site or operation that they are."""
     for node in model.graph.node:
         if node.domain == DOMAIN:
@@ -75,8 +75,13 @@ def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
 
 
 def is_site(node: onnx.NodeProto) -> bool:
-    """Whether one of our nodes makes an activation binary; every other is a product."""
+    """Whether one of our nodes makes an activation binary."""
     return node.op_type in ("Binarize", "BinarizeZeroOne")
+
+
+def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
+    """Our nodes that compute something from the inputs; the weights of other operations are constants."""
+    return ((site, node) for site, node in named(model) if node.op_type != "Unpack")
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,7 +9,8 @@ from torch import fx
 from frostline.compiler.bits import unpack
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.masks import Mask, binarize
-from frostline.compiler.operations import operation_of
+from frostline.compiler.products import Product, products_of
+from frostline.compiler.rearrangements import chain_to, root_of
 from frostline.compiler.rewriting import Violation
 from frostline.schedules import SIGNS, Levels
 
@@ -30,22 +31,26 @@ def captured(graph: Graph) -> Iterator[Violation]:
 
 
 def masked(graph: Graph) -> Iterator[Violation]:
-    """There is at least one mask, and every mask sits on an operand of an operation."""
+    """There is at least one mask, and every mask sits on an operand of an operation, or a view of it does."""
     found = list(mask_nodes(graph))
     if not found:
         yield Violation("there is no mask in it", remedy="run InsertMasks first")
+    products = products_of(graph)
+    operands = {operand for product in products for operand in (product.activation, product.weight)}
+    inside = {node for operand in operands for node in chain_to(operand)} | {product.node for product in products}
     for node, _ in found:
-        if not node.users or not all(operation_of(user) for user in node.users):
+        if node not in inside or not all(user in inside for user in node.users):
             yield Violation(f"the mask of {facts(node).name} is not on an operand", facts(node).where)
 
 
 def settled(graph: Graph) -> Iterator[Violation]:
     """Every entry of every mask is frozen."""
-    for node, mask in mask_nodes(graph):
-        frozen, entries = int(mask.mask.sum()), mask.mask.numel()
+    places = {str(facts(node).name): (mask.mask, facts(node).where) for node, mask in mask_nodes(graph)}
+    for name, (mask, where) in places.items():
+        frozen, entries = int(mask.sum()), mask.numel()
         if frozen < entries:
-            what = f"{facts(node).name}: {frozen:,} of {entries:,} entries are binary"
-            yield Violation(what, facts(node).where, "advance() to the end of the plan first")
+            what = f"{name}: {frozen:,} of {entries:,} entries are binary"
+            yield Violation(what, where, "advance() to the end of the plan first")
 
 
 def binary(graph: Graph) -> Iterator[Violation]:
@@ -55,20 +60,17 @@ def binary(graph: Graph) -> Iterator[Violation]:
 
 
 def integer(graph: Graph) -> Iterator[Violation]:
-    """Operations of two binary operands add no bias themselves, so that their outputs are integers."""
-    for node in graph.nodes:
-        operation = operation_of(node)
-        if operation is not None:
-            arguments = operation.bind(node)
-            if is_binary(arguments["input"]) and is_binary(arguments["weight"]) and arguments["bias"] is not None:
-                yield Violation(f"{facts(node).name} adds a bias to its integers", facts(node).where)
+    """Operations of two binary operands add nothing themselves, so that their outputs are integers."""
+    for product in products_of(graph):
+        if is_binary(product.activation) and is_binary(product.weight) and product.added is not None:
+            yield Violation(f"{facts(product.node).name} adds a bias to its integers", facts(product.node).where)
 
 
 def packed(graph: Graph) -> Iterator[Violation]:
     """No latent weight is left behind a binarize: each is bits."""
-    for node in graph.nodes:
-        if is_binarize(node) and isinstance(source := node.args[0], fx.Node) and source.op == "get_attr":
-            yield Violation(f"{facts(node).name} is not packed", facts(node).where)
+    for product in products_of(graph):
+        if is_binarize(root := root_of(product.weight)):
+            yield Violation(f"{facts(root).name} is not packed", facts(root).where)
 
 
 def is_binarize(node: object) -> bool:
@@ -81,11 +83,22 @@ def is_unpack(node: object) -> bool:
     return isinstance(node, fx.Node) and node.target is unpack
 
 
-def is_binary(node: object) -> bool:
-    """Whether the value of a node is one of two levels everywhere."""
-    return is_binarize(node) or is_unpack(node)
+def is_binary(node: fx.Node) -> bool:
+    """Whether the value of a node is one of two levels everywhere, also after a rearrangement."""
+    root = root_of(node)
+    return is_binarize(root) or is_unpack(root)
 
 
 def levels_of(node: fx.Node) -> Levels:
     """The two levels of a binary node: a weight's are -1 and 1."""
-    return node.kwargs.get("levels", SIGNS) if is_binarize(node) else SIGNS  # type: ignore[return-value]
+    root = root_of(node)
+    return root.kwargs.get("levels", SIGNS) if is_binarize(root) else SIGNS  # type: ignore[return-value]
+
+
+def on_bits(product: Product) -> bool:
+    """Whether a product is one that is computed on bits: a linear operation or a convolution, its weight packed."""
+    known = product.operation.name in ("linear", "conv1d", "conv2d", "conv3d")
+    rank = len(facts(product.activation).shape or ())
+    return (
+        known and is_unpack(product.weight) and (not product.operation.spatial or rank == product.operation.spatial + 2)
+    )

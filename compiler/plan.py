@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from frostline.compiler.operations import NAMES
 from frostline.compiler.patterns import keeps, matches, matches_no_binary, matches_nothing
 from frostline.compiler.plan_text import table
 from frostline.compiler.sites import Site
+from frostline.compiler.unreached import Unreached
 from frostline.errors import Offence, PlanError
 from frostline.schedules import ROLES, SIGNS, Curve, Duration, Levels, Override, Per, ScheduleSpec, Surrogate
 
@@ -79,6 +81,8 @@ class Plan:
     windows: tuple[Window, ...]
     kept_float: tuple[KeptFloat, ...]
     unmatched: tuple[str, ...]
+    unreached: tuple[Unreached, ...] = ()
+    """Parameters that no site is made of: they stay float whatever the spec says."""
 
     @property
     def constant(self) -> tuple[Site, ...]:
@@ -98,11 +102,17 @@ class Plan:
         return table(self)
 
 
-def plan(spec: ScheduleSpec, sites: Sequence[Site], total_steps: int, steps_per_epoch: int | None = None) -> Plan:
+def plan(
+    spec: ScheduleSpec,
+    sites: Sequence[Site],
+    total_steps: int,
+    steps_per_epoch: int | None = None,
+    unreached: Sequence[Unreached] = (),
+) -> Plan:
     """Compile a spec for the sites of a model and a budget of optimizer steps.
 
-    `steps_per_epoch` is needed where the spec counts in epochs. Raises PlanError with every offence: patterns that
-    match nothing, windows that do not fit, nothing left to binarize.
+    `steps_per_epoch` is needed where the spec counts in epochs; `unreached` is printed and plans nothing. Raises
+    PlanError with every offence: patterns that match nothing, windows that do not fit, nothing left to binarize.
     """
     for name, number in (("total_steps", total_steps), ("steps_per_epoch", steps_per_epoch)):
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
@@ -122,7 +132,7 @@ def plan(spec: ScheduleSpec, sites: Sequence[Site], total_steps: int, steps_per_
         windows.append(
             Window(label, start, stop, tuple(replace(turns[m.name], start=start, stop=stop) for m in members))
         )
-    return Plan(spec, total_steps, steps_per_epoch, tuple(windows), tuple(kept), tuple(unmatched))
+    return Plan(spec, total_steps, steps_per_epoch, tuple(windows), tuple(kept), tuple(unmatched), tuple(unreached))
 
 
 def _rounded(numerator: int, denominator: int) -> int:
@@ -274,6 +284,6 @@ def _span(
 def _nothing(sites: Sequence[Site], kept: Sequence[KeptFloat]) -> Offence:
     if not sites:
         what = "the model has no operation whose weight is a parameter: nothing to binarize"
-        return Offence(what, remedy="frostline binarizes linear and conv1d, conv2d, conv3d")
+        return Offence(what, remedy=f"frostline binarizes {', '.join(NAMES)}")
     reasons = "; ".join(f"{one.name} ({one.why})" for one in kept)
     return Offence(f"every site stays float: {reasons}", remedy="keep fewer of them float")

@@ -35,9 +35,10 @@ def table(plan: Plan) -> str:
     for override in spec.overrides:
         won = sum(turn.rule == override.sites for turn in turns)
         lines.append(f'override "{override.sites}": {_changes(override)}; the most specific one of {won} sites')
-    if plan.kept_float:
+    floats = [(one.name, one.why) for one in plan.kept_float] + [(one.name, one.why) for one in plan.unreached]
+    if floats:
         lines += ["", "stays float"]
-        lines += ["  " + row for row in _columns([(one.name, one.why) for one in plan.kept_float])]
+        lines += ["  " + row for row in _columns(floats)]
     if plan.constant:
         lines += ["", "WARNING: never negative, so that every sign will be +1 and nothing gets through"]
         lines += ["  " + row for row in _columns([(site.name, site.where or "") for site in plan.constant])]

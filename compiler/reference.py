@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -13,8 +13,9 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import is_binarize, is_binary, is_unpack, levels_of
-from frostline.compiler.operations import operation_of
+from frostline.compiler.invariants import is_binarize, is_binary, is_unpack, levels_of, on_bits
+from frostline.compiler.products import Product, products_of
+from frostline.compiler.rearrangements import root_of
 from frostline.errors import Offence, UsageError, first_line
 from frostline.schedules import Levels
 
@@ -25,9 +26,10 @@ Array = npt.NDArray[Any]
 class Reference:
     """What a graph computes for some inputs, on the CPU.
 
-    `inputs` is what each site or float-input operation reads, `activations` the binary activations, `levels` the two
-    values of each, `products` the outputs of operations with packed weights, `bits` those weights, and `binary` the
-    names of operations of two binary operands.
+    `inputs` is what each site or operation reads that is not a site's binary activation, `activations` those, `levels`
+    the two values of each, `products` the outputs of operations on packed weights, `bits` the packed weights by site
+    (views of one are packed apart), `binary` the names of operations of two binary operands, and `as_float` those
+    whose weight is unpacked first.
     """
 
     arguments: list[Array]
@@ -35,25 +37,29 @@ class Reference:
     activations: dict[str, Array]
     levels: dict[str, Levels]
     products: dict[str, Array]
-    bits: dict[str, Array]
+    bits: dict[str, list[Array]]
     binary: set[str]
+    as_float: tuple[str, ...]
     outputs: list[Array]
 
 
-def twin_of(graph: Graph) -> fx.GraphModule:
-    """The graph's module on the CPU and in eval mode, with tensors of its own."""
-    return copy.deepcopy(graph.module).cpu().eval()
+def twin_of(graph: Graph) -> Graph:
+    """The graph on the CPU and in eval mode, with tensors of its own."""
+    return replace(graph, module=copy.deepcopy(graph.module).cpu().eval())
 
 
-def reference_of(module: fx.GraphModule, inputs: Example) -> Reference:
-    """Run a binary module, as `twin_of` gives it, and keep what its sites and operations compute.
+def reference_of(graph: Graph, inputs: Example) -> Reference:
+    """Run a binary graph, as `twin_of` gives it, and keep what its sites and operations compute.
 
-    Raises UsageError when the inputs are not such as the module takes.
+    Raises UsageError when the inputs are not such as the graph takes.
     """
+    packed = [product for product in products_of(graph) if is_unpack(root_of(product.weight))]
+    products = [product for product in packed if on_bits(product)]
+    as_float = tuple(str(facts(product.node).name) for product in packed if not on_bits(product))
     try:
-        given = pytree.tree_map_only(Tensor, lambda t: t.cpu(), list(inputs.bound(module).values()))
+        given = pytree.tree_map_only(Tensor, lambda t: t.cpu(), list(inputs.bound(graph.module).values()))
         arguments = pytree.tree_map_only(Tensor, Tensor.clone, given)
-        recorder = _Recorder(module)
+        recorder = _Recorder(graph, products)
         with torch.no_grad():
             result = recorder.run(*given)
     except (TypeError, RuntimeError, ValueError, IndexError) as error:
@@ -61,21 +67,21 @@ def reference_of(module: fx.GraphModule, inputs: Example) -> Reference:
         reason = Offence(first_line(error), remedy=remedy)
         raise UsageError("the model does not run on these inputs", [reason]) from error
     values = recorder.values
-    found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), _arrays(result))
-    for node in module.graph.nodes:
-        name, operation = str(facts(node).name), operation_of(node)
+    found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), as_float, _arrays(result))
+    for node in graph.nodes:
+        name = str(facts(node).name)
         if is_binarize(node):
             found.inputs[name], found.activations[name] = values[node.args[0]], values[node]
             found.levels[name] = levels_of(node)
         elif is_unpack(node):
-            found.bits[name] = values[node.args[0]]
-        elif operation is not None and is_unpack(operation.bind(node)["weight"]):
-            source = operation.bind(node)["input"]
-            found.products[name] = values[node]
-            if is_binary(source):
-                found.binary.add(name)
-            else:
-                found.inputs[name] = values[source]
+            found.bits.setdefault(name, []).append(values[node.args[0]])
+    for product in products:
+        name = str(facts(product.node).name)
+        found.products[name] = values[product.node]
+        if is_binary(product.activation):
+            found.binary.add(name)
+        if not is_binarize(product.activation):
+            found.inputs[name] = values[product.activation]
     return found
 
 
@@ -92,10 +98,11 @@ def samples(inputs: Example, count: int) -> Iterator[Example]:
 class _Recorder(fx.Interpreter):
     """Runs a graph and keeps copies of what sites and operations read and compute."""
 
-    def __init__(self, module: fx.GraphModule) -> None:
-        super().__init__(module)
+    def __init__(self, graph: Graph, products: Sequence[Product]) -> None:
+        super().__init__(graph.module)
         self.values: dict[Any, Array] = {}
-        ours = [n for n in module.graph.nodes if is_binary(n) or operation_of(n) is not None]
+        ours = [node for node in graph.nodes if is_binarize(node) or is_unpack(node)]
+        ours += [product.node for product in products]
         self._wanted = {*ours, *(source for node in ours for source in node.all_input_nodes)}
 
     def run_node(self, n: fx.Node) -> Any:

@@ -8,6 +8,9 @@ import torch
 from torch import fx, nn
 from torch.nn import functional
 
+from frostline.compiler.flow import written
+from frostline.compiler.graph import Graph
+
 _MODULES = (nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Softmax, nn.Softplus, nn.Hardsigmoid)
 _NAMES = {
     "relu", "relu_", "relu6", "sigmoid", "sigmoid_", "softmax", "softplus", "hardsigmoid", "abs", "square", "exp",
@@ -24,11 +27,14 @@ _KEEPING_NAMES = {
 _ADDING = {operator.add, operator.mul, torch.add, torch.mul, "add", "mul"}
 
 
-def never_negative(node: fx.Node, module: nn.Module) -> bool:
+def never_negative(node: fx.Node, graph: Graph) -> bool:
     """Whether a value follows from ReLU, softmax and their like through nothing that could make it negative."""
+    module = graph.module
     waiting, seen = [node], {node}
     while waiting:
         here = waiting.pop()
+        if any(written(user, graph) is here and not _makes(user, module) for user in here.users):
+            return False  # it is changed in place, and may then be anything
         if _makes(here, module):
             continue
         if not _keeps(here, module):

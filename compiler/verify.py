@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import fx
 
 from frostline.compiler.certificate import Certificate, Proven
-from frostline.compiler.exported import copied, is_site, operations, read_model
+from frostline.compiler.exported import copied, is_site, named, operations, read_model
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_unpack
 from frostline.compiler.masks import threshold
@@ -53,9 +53,9 @@ def verify(
     the model does not run on the inputs.
     """
     model = read_model(path)
-    module = twin_of(graph)
+    twin = twin_of(graph)
     given = graph.example if inputs is None else _example(inputs, kwargs)
-    references = (reference_of(module, part) for part in samples(given, _PART))
+    references = (reference_of(twin, part) for part in samples(given, _PART))
     first = next(references)
     cut = _open(_pieces(model))
     feeds = _piece_inputs(model, first)
@@ -70,7 +70,7 @@ def verify(
     faults += whole.faults()
     if faults:
         raise DriftError(f"{name or path} does not compute what the graph computes", faults)
-    packed = sum(bits.nbytes for bits in first.bits.values())
+    packed = sum(bits.nbytes for views in first.bits.values() for bits in views)
     unpacked = sum(4 * _weights(node) for node in graph.nodes if is_unpack(node))
     size = Path(path).stat().st_size
     return Certificate(
@@ -83,6 +83,7 @@ def verify(
             for name, node in operations(model)
             if name in first.products
         ),
+        as_float=first.as_float,
         samples=whole.samples,
         pieces=min(whole.samples, _PART),
         constant=tuple(site for site, values in whole.seen.items() if len(values) == 1),
@@ -210,11 +211,9 @@ def _site_faults(model: onnx.ModelProto, reference: Reference, pieces: Mapping[s
             yield Offence(f"{name} is not binary in the file")
         elif not np.array_equal(pieces[f"own:{name}"], expected):
             yield Offence(f"the values of {name} are not the graph's")
-    stored = [
-        numpy_helper.to_array(held[n.input[1]]) for n in inside.values() if len(n.input) > 1 and n.input[1] in held
-    ]
-    for name, bits in reference.bits.items():
-        if not any(np.array_equal(bits, other) for other in stored):
+    stored = [numpy_helper.to_array(held[value]) for _, n in named(model) for value in n.input if value in held]
+    for name, views in reference.bits.items():
+        if not all(any(np.array_equal(bits, other) for other in stored) for bits in views):
             yield Offence(f"the bits of {name} are not in the file")
 
 

@@ -5,7 +5,8 @@ from frostline.passes.freeze_masks import FreezeMasks
 from frostline.passes.insert_masks import InsertMasks
 from frostline.passes.pack_weights import PackWeights
 from frostline.passes.split_bias import SplitBias
+from frostline.passes.use_linear import UseLinear
 
-FREEZING: tuple[Pass, ...] = (FreezeMasks(), SplitBias(), PackWeights())
+FREEZING: tuple[Pass, ...] = (FreezeMasks(), UseLinear(), SplitBias(), PackWeights())
 
-__all__ = ["FREEZING", "FreezeMasks", "InsertMasks", "PackWeights", "SplitBias"]
+__all__ = ["FREEZING", "FreezeMasks", "InsertMasks", "PackWeights", "SplitBias", "UseLinear"]

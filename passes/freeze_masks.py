@@ -18,11 +18,13 @@ class FreezeMasks(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (binary,)
 
     def rewrite(self, graph: Graph) -> None:
-        for node, mask in list(mask_nodes(graph)):
+        found = list(mask_nodes(graph))
+        for node, mask in found:
             kwargs: dict[str, Any] = {} if mask.levels == SIGNS else {"levels": mask.levels}
             with graph.module.graph.inserting_before(node):
                 hard = graph.module.graph.call_function(binarize, node.args, kwargs)
             set_facts(hard, facts(node))
             node.replace_all_uses_with(hard)
             graph.module.graph.erase_node(node)
-            graph.module.delete_submodule(str(node.target))
+        for target in {str(node.target) for node, _ in found}:
+            graph.module.delete_submodule(target)

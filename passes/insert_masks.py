@@ -3,13 +3,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
 from torch import fx
 
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import captured, masked
 from frostline.compiler.masks import Mask
-from frostline.compiler.operations import Operation, operation_of
 from frostline.compiler.plan import Plan, Turn
+from frostline.compiler.products import Product, above, held_parameters, products_of
+from frostline.compiler.rearrangements import chain_to
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.errors import Offence, PassError
 
@@ -19,7 +21,7 @@ HOME = "frostline_masks"
 
 @dataclass(frozen=True)
 class InsertMasks(Pass):
-    """conv(x, w) -> conv(mask(x), mask(w)), for every operand that turns in the plan."""
+    """conv(x, t(w)) -> conv(mask(x), t(mask(w))), for every operand that turns in the plan."""
 
     plan: Plan
 
@@ -27,35 +29,66 @@ class InsertMasks(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (masked,)
 
     def rewrite(self, graph: Graph) -> None:
-        nodes = {node.name: node for node in graph.nodes}
-        unknown = [t.site.name for t in self.plan.turns if any(o.node not in nodes for o in t.site.operands)]
+        products = {product.node.name: product for product in products_of(graph)}
+        unknown = [t.site.name for t in self.plan.turns if any(o.node not in products for o in t.site.operands)]
         if unknown:
             offences = [Offence(f"{name} is not in this graph") for name in unknown]
             raise PassError("the plan was made for another graph", offences)
+        names = {turn.site.name for turn in self.plan.turns}
         for turn in self.plan.turns:
-            _insert(graph, turn, nodes)
+            _insert(graph, turn, _target(turn.site.name, names), products)
+        _forget_views(graph, products)
 
 
-def _insert(graph: Graph, turn: Turn, nodes: dict[str, fx.Node]) -> None:
+def _target(name: str, names: set[str]) -> str:
+    """Where a mask is held. No mask holds another: beside the parameter `w`, `w.activation` is at `w_activation`."""
+    owner, _, own = name.rpartition(".")
+    return f"{HOME}.{owner}_{own}" if owner in names else f"{HOME}.{name}"
+
+
+def _insert(graph: Graph, turn: Turn, target: str, products: dict[str, Product]) -> None:
+    """One mask, read by all operands of the site; a view of the value becomes a view of the masked value."""
     site = turn.site
-    readers = [(nodes[operand.node], _operation(nodes[operand.node]), operand) for operand in site.operands]
-    first, operation, operand = readers[0]
-    source = operation.bind(first)[operand.argument]
-    target = f"{HOME}.{site.name}"
-    weight = graph.module.get_parameter(str(source.target)) if site.kind == "weight" else None
-    device = weight.device if weight is not None else next(graph.module.parameters()).device
-    graph.module.add_submodule(target, Mask(turn.shape, turn.frozen, turn.levels, device, site.name, site.where))
-    # Before the first reader, not after the source: what changes the source in place lies between.
-    with graph.module.graph.inserting_before(first):
-        mask = graph.module.graph.call_module(target, (source,))
-    set_facts(mask, replace(facts(source), name=site.name, where=site.where))
-    for node, operation, operand in readers:
-        set_facts(node, replace(facts(node), name=operand.operation))
-        operation.rebind(node, operand.argument, mask)
+    device = _device(graph, turn, products)
+    mask = Mask(turn.shape, turn.frozen, turn.levels, device, site.name, site.where)
+    graph.module.add_submodule(target, mask)
+    masks: dict[object, fx.Node] = {}
+    views: dict[tuple[fx.Node, str], fx.Node] = {}
+    for operand in site.operands:
+        product = products[operand.node]
+        set_facts(product.node, replace(facts(product.node), name=operand.operation))
+        source, *chain = chain_to(product.weight) if operand.argument == "weight" else [product.activation]
+        # Before the first reader, not after the source: what changes the source in place lies between.
+        with graph.module.graph.inserting_before(product.node):
+            # A weight that is computed twice may differ from one time to the next, and each is masked where it stands.
+            value = source if site.kind == "weight" and source.op != "get_attr" else None
+            if value not in masks:
+                masks[value] = graph.module.graph.call_module(target, (source,))
+                set_facts(masks[value], replace(facts(source), name=site.name, where=site.where))
+            masked_value = masks[value]
+            for view in chain:
+                key = masked_value, repr((view.op, view.target, view.args[1:], view.kwargs))
+                if key not in views:
+                    views[key] = _same_view(graph, view, masked_value)
+                masked_value = views[key]
+        product.rebind(operand.argument, masked_value)
 
 
-def _operation(node: fx.Node) -> Operation:
-    operation = operation_of(node)
-    if operation is None:
-        raise PassError("the plan was made for another graph", [Offence(f"%{node.name} is no operation")])
-    return operation
+def _same_view(graph: Graph, view: fx.Node, source: fx.Node) -> fx.Node:
+    first = view.args[0]
+    return graph.module.graph.node_copy(view, lambda node: source if node is first else node)
+
+
+def _device(graph: Graph, turn: Turn, products: dict[str, Product]) -> torch.device:
+    """Where the mask lies: beside the parameter that it masks; an activation's, beside the model's first."""
+    product = products[turn.site.operands[0].node]
+    own = held_parameters(graph, above(product.weight) if turn.site.kind == "weight" else ())
+    return next((parameter.device for _, parameter in own), next(graph.module.parameters()).device)
+
+
+def _forget_views(graph: Graph, products: dict[str, Product]) -> None:
+    """Drop the views of unmasked weights that no one reads any more."""
+    for product in products.values():
+        for view in reversed(chain_to(product.weight)[1:]):
+            if not view.users:
+                graph.module.graph.erase_node(view)

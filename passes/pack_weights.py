@@ -1,55 +1,124 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 
 from frostline.compiler.bits import pack, unpack
+from frostline.compiler.flow import written
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import binary, is_binarize, packed
+from frostline.compiler.products import Product, above, held_parameters, products_of
+from frostline.compiler.rearrangements import SAME, called, chain_to, is_constant, rearranged
 from frostline.compiler.rewriting import Invariant, Pass
+from frostline.compiler.structure import structures
 
 
 @dataclass(frozen=True)
 class PackWeights(Pass):
-    """conv(x, binarize(w)) -> conv(x, unpack(w_bits)): one bit a weight, and the latent weight is gone."""
+    """conv(x, t(binarize(w))) -> conv(x, unpack(w_bits)): one bit a weight, and the latent weight is gone.
+
+    What is computed from parameters alone, views and normalisations, is computed here, as in eval mode.
+    """
 
     requires: ClassVar[tuple[Invariant, ...]] = (binary,)
     ensures: ClassVar[tuple[Invariant, ...]] = (packed,)
 
     def rewrite(self, graph: Graph) -> None:
-        parameters = dict(graph.module.named_parameters(remove_duplicate=False))
-        for node in list(graph.nodes):
-            if is_binarize(node) and isinstance(source := node.args[0], fx.Node) and str(source.target) in parameters:
-                _pack(graph, node, source)
+        packing = _Packing(graph, structures(graph), _Evaluator(graph.module))
+        latent: set[fx.Node] = set()
+        for product in products_of(graph):
+            if is_binarize(chain_to(product.weight)[0]):
+                latent.update(above(product.weight))
+                _pack(product, packing)
+        _forget(graph, latent)
 
 
-def _pack(graph: Graph, sign: fx.Node, source: fx.Node) -> None:
-    path = str(source.target)
-    weight = graph.module.get_parameter(path)
-    bits = pack(weight.detach())
-    parent, _, name = path.rpartition(".")
-    graph.module.get_submodule(parent).register_buffer(f"{name}_bits", bits)
+@dataclass(frozen=True)
+class _Packing:
+    """What is packed already: weights of equal structure whose views are equal share their bits."""
+
+    graph: Graph
+    structures: dict[fx.Node, int]
+    evaluator: _Evaluator
+    done: dict[tuple[int, tuple[int, ...], bytes], fx.Node] = field(default_factory=dict)
+
+
+def _pack(product: Product, packing: _Packing) -> None:
+    """Replace the operand by bits, as far as it is the same for every input of the model."""
+    chain = chain_to(product.weight)
+    moving = next((place for place, node in enumerate(chain) if place and not is_constant(node)), len(chain))
+    last = next(place for place in reversed(range(moving)) if facts(chain[place]).shape is not None)
+    signs = packing.evaluator.value(chain[last])
+    bits = pack(signs)
+    key = packing.structures[chain[0]], tuple(signs.shape), bits.cpu().numpy().tobytes()
+    if key not in packing.done:
+        packing.done[key] = _unpacked(chain[0], signs, bits, packing.graph)
+    if last + 1 < len(chain):
+        chain[last + 1].replace_input_with(chain[last], packing.done[key])
+    else:
+        product.rebind("weight", packing.done[key])
+
+
+def _unpacked(sign: fx.Node, signs: Tensor, bits: Tensor, graph: Graph) -> fx.Node:
+    """The bits of a weight, held under the site's name, and unpacked where the signs were taken."""
     nodes = graph.module.graph
+    path = _hold(graph.module, f"{facts(sign).name}_bits", bits)
     with nodes.inserting_before(sign):
-        held = nodes.get_attr(f"{path}_bits")
-        unpacked = nodes.call_function(unpack, (held, weight.shape[1]))
-    set_facts(held, replace(facts(source), shape=tuple(bits.shape), dtype=torch.uint8))
-    set_facts(unpacked, facts(sign))
-    sign.replace_all_uses_with(unpacked)
-    nodes.erase_node(sign)
-    if not source.users:
-        nodes.erase_node(source)
-        _forget(graph, weight)
+        held = nodes.get_attr(path)
+        unpacked = nodes.call_function(unpack, (held, signs.shape[1]))
+    set_facts(held, replace(facts(sign), shape=tuple(bits.shape), dtype=torch.uint8))
+    return set_facts(unpacked, replace(facts(sign), shape=tuple(signs.shape)))
 
 
-def _forget(graph: Graph, weight: torch.nn.Parameter) -> None:
-    """Drop a parameter under all its names, unless a module that runs as a whole, such as an Embedding, needs it."""
-    called = [graph.module.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"]
-    if any(parameter is weight for module in called for parameter in module.parameters()):
-        return
+def _hold(module: nn.Module, name: str, bits: Tensor) -> str:
+    """Register a buffer in the module that a name begins with, under a name that is free. Returns its path."""
+    paths = dict(module.named_modules())
+    owner = next(part for part in _owners(name) if part in paths)
+    own = name[len(owner) + 1 if owner else 0 :].replace(".", "_").replace("@", "_")
+    free = next(n for n in (own, *(f"{own}_{i}" for i in range(2, 10_000))) if not hasattr(paths[owner], n))
+    paths[owner].register_buffer(free, bits)
+    return f"{owner}.{free}" if owner else free
+
+
+def _owners(name: str) -> Iterator[str]:
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+class _Evaluator(fx.Interpreter):
+    """Computes single values that no input reaches, modules in eval mode, and remembers them."""
+
+    def value(self, node: fx.Node) -> Any:
+        if node not in self.env:
+            unchanged = rearranged(node) if called(node) in SAME else None
+            for source in node.all_input_nodes if unchanged is None else [unchanged]:
+                self.value(source)
+            with torch.no_grad():
+                self.env[node] = self.run_node(node) if unchanged is None else self.env[unchanged]
+        return self.env[node]
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A copy runs: some modules change their buffers."""
+        return copy.deepcopy(self.fetch_attr(str(target))).eval()(*args, **kwargs)
+
+
+def _forget(graph: Graph, latent: set[fx.Node]) -> None:
+    """Drop what only latent weights were computed from; a parameter under all its names."""
+    parameters = dict(held_parameters(graph, latent))
+    for node in reversed(list(graph.nodes)):
+        if node in latent and not node.users and node.op != "placeholder" and written(node, graph) is None:
+            graph.module.graph.erase_node(node)
+    used = {id(parameter) for _, parameter in held_parameters(graph, graph.nodes)}
+    gone = {id(parameter) for parameter in parameters.values()} - used
     for module in graph.module.modules():
-        for name in [name for name, parameter in module._parameters.items() if parameter is weight]:
+        lost = [name for name, parameter in module._parameters.items() if id(parameter) in gone]
+        for name in lost:
             delattr(module, name)
+        if lost and not isinstance(module, fx.GraphModule):
+            module.__class__ = nn.Module  # it only holds names now; its own methods may ask for what is gone

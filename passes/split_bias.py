@@ -8,7 +8,8 @@ from torch import fx
 
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import binary, integer, is_binary
-from frostline.compiler.operations import Operation, operation_of
+from frostline.compiler.operations import Operation
+from frostline.compiler.products import products_of
 from frostline.compiler.rewriting import Invariant, Pass
 
 
@@ -20,13 +21,10 @@ class SplitBias(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (integer,)
 
     def rewrite(self, graph: Graph) -> None:
-        for node in list(graph.nodes):
-            operation = operation_of(node)
-            if operation is None:
-                continue
-            arguments = operation.bind(node)
-            if isinstance(bias := arguments["bias"], fx.Node) and is_binary(arguments["weight"]):
-                _split(graph, node, operation, bias)
+        for product in products_of(graph):
+            bias = product.added
+            if bias is not None and product.operation.added == "bias" and is_binary(product.weight):
+                _split(graph, product.node, product.operation, bias)
 
 
 def _split(graph: Graph, node: fx.Node, operation: Operation, bias: fx.Node) -> None:

@@ -5,7 +5,7 @@ function, and folds the unpacking of the bits when the session is made. Where a 
 registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv` have two binary operands and integer
 results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations. `Binarize` gives -1 and
 +1. What gives or reads 0 and 1 has names of its own, `BinarizeZeroOne`, `ZeroOneLinear` and `ZeroOneConv`: no operator
-that is made for signs can take them for signs.
+that is made for signs can take them for signs. `Unpack` gives standard operators the weights that are none of these.
 """
 
 from __future__ import annotations
@@ -76,6 +76,16 @@ def _binarize(levels: Levels, name: str) -> str:
     return text.replace("NAME", name).replace("HIGH", str(high)).replace("LOW", str(low))
 
 
+_UNPACKED = f"""{_HEADER}
+Unpack <site, inputs, shape> (bits) => (weight) {{{_UNPACK}
+    flat_shape = Concat <axis = 0> (outputs, last, inputs)
+    flat = Reshape (rows, flat_shape)
+    inputs_first = Transpose <perm = [0, 2, 1]> (flat)
+    weight_shape = Constant <value_ints: ints = @shape> ()
+    weight = Reshape (inputs_first, weight_shape)
+}}"""
+
+
 def _of_floats(text: str, name: str) -> str:
     return text.replace("NAME", name).replace("RESULT", "y").replace("ROUND", "")
 
@@ -97,5 +107,6 @@ def functions() -> dict[str, onnx.FunctionProto]:
         _of_integers(_CONV, "ZeroOneConv"),
         _of_floats(_LINEAR, "BinaryWeightLinear"),
         _of_floats(_CONV, "BinaryWeightConv"),
+        _UNPACKED,
     )
     return {function.name: function for function in map(parser.parse_function, texts)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from frostline.compiler import bits as packing
 from frostline.compiler import masks
-from frostline.compiler.bits import unpack
 from frostline.schedules import ZERO_ONE
 
 _CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -27,7 +27,7 @@ def binarize_zero_one(x: Tensor, site: str) -> Tensor:
 @torch.library.custom_op("frostline::binary_linear", mutates_args=())
 def binary_linear(x: Tensor, bits: Tensor, inputs: int, operand: str, site: str) -> Tensor:
     """The product of an activation `[..., inputs]` and packed weights."""
-    return torch.nn.functional.linear(x, unpack(bits, inputs))
+    return torch.nn.functional.linear(x, packing.unpack(bits, inputs))
 
 
 @torch.library.custom_op("frostline::binary_conv", mutates_args=())
@@ -47,7 +47,18 @@ def binary_conv(
     spatial = len(kernel_shape)
     before, after = pads[:spatial], pads[spatial:]
     padded = torch.nn.functional.pad(x, [p for pair in zip(before[::-1], after[::-1], strict=True) for p in pair])
-    return _CONVOLUTIONS[spatial](padded, unpack(bits, inputs), None, strides, 0, dilations, group)
+    return _CONVOLUTIONS[spatial](padded, packing.unpack(bits, inputs), None, strides, 0, dilations, group)
+
+
+@torch.library.custom_op("frostline::unpack", mutates_args=())
+def unpack(bits: Tensor, inputs: int, shape: list[int], site: str) -> Tensor:
+    """The signs of a packed weight, for an operation that is computed in float."""
+    return packing.unpack(bits, inputs)
+
+
+@unpack.register_fake
+def _(bits: Tensor, inputs: int, shape: list[int], site: str) -> Tensor:
+    return bits.new_empty(shape, dtype=torch.float32)
 
 
 @binarize.register_fake

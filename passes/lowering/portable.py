@@ -10,7 +10,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -21,10 +21,20 @@ from onnxscript import values
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from frostline.compiler.exported import DOMAIN, operations
+from frostline.compiler.exported import DOMAIN, named
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import binary, integer, is_binarize, is_binary, is_unpack, levels_of, packed
-from frostline.compiler.operations import Operation, operation_of
+from frostline.compiler.invariants import (
+    binary,
+    integer,
+    is_binarize,
+    is_binary,
+    is_unpack,
+    levels_of,
+    on_bits,
+    packed,
+)  # fmt: skip
+from frostline.compiler.operations import Operation
+from frostline.compiler.products import Product, products_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
@@ -49,33 +59,50 @@ def lower_portable(graph: Graph) -> onnx.ModelProto:
 
 
 def _use_operators(graph: Graph) -> None:
-    """conv(binarize(x), unpack(bits)) -> frostline.binary_conv(frostline.binarize(x), bits)."""
+    """conv(binarize(x), unpack(bits)) -> frostline.binary_conv(frostline.binarize(x), bits).
+
+    Products of signs that have no such operator are rounded, for the same reason as in `functions.py`.
+    """
     nodes = graph.module.graph
+    for product in products_of(graph):
+        if on_bits(product):
+            _replace(nodes, product.node, *_on_bits(product))
+        elif is_binary(product.activation) and is_binary(product.weight):
+            _round(nodes, product.node)
     for node in list(nodes.nodes):
-        operation = operation_of(node)
-        with nodes.inserting_before(node):
-            if operation is not None and is_unpack(operation.bind(node)["weight"]):
-                new = _call(nodes, node, operation)
-            elif is_binarize(node):
-                new = nodes.call_function(_BINARIZERS[levels_of(node)], (node.args[0], str(facts(node).name)))
-            else:
-                continue
-        new.meta = dict(node.meta)
-        node.replace_all_uses_with(new)
-    for node in reversed(list(nodes.nodes)):
-        replaced = is_binarize(node) or is_unpack(node) or operation_of(node) is not None
-        if replaced and not node.users:
+        name = str(facts(node).name)
+        if is_unpack(node) and node.users:
+            arguments = (*node.args, list(facts(node).shape or ()), name)
+            _replace(nodes, node, torch.ops.frostline.unpack.default, arguments)
+        elif is_unpack(node):
             nodes.erase_node(node)
+        elif is_binarize(node):
+            _replace(nodes, node, _BINARIZERS[levels_of(node)], (node.args[0], name))
     graph.module.recompile()
 
 
-def _call(nodes: fx.Graph, node: fx.Node, operation: Operation) -> fx.Node:
-    arguments = operation.bind(node)
-    source, (bits, inputs) = arguments["input"], arguments["weight"].args
-    kind = _operand(source)
-    name = str(facts(node).name)
+def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    with nodes.inserting_before(node):
+        new = nodes.call_function(function, arguments)
+    new.meta = dict(node.meta)
+    node.replace_all_uses_with(new)
+    nodes.erase_node(node)
+
+
+def _round(nodes: fx.Graph, node: fx.Node) -> None:
+    with nodes.inserting_after(node):
+        rounded = nodes.call_function(torch.round, (node,))
+    node.replace_all_uses_with(rounded, delete_user_cb=lambda user: user is not rounded)
+
+
+def _on_bits(product: Product) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """The operator of a product that is computed on bits, and its arguments."""
+    operation, arguments = product.operation, product.operation.bind(product.node)
+    bits, inputs = product.weight.args
+    assert isinstance(bits, fx.Node)
+    names = _operand(product.activation), str(facts(product.node).name)
     if not operation.spatial:
-        return nodes.call_function(torch.ops.frostline.binary_linear.default, (source, bits, inputs, kind, name))
+        return torch.ops.frostline.binary_linear.default, (product.activation, bits, inputs, *names)
     kernel = list((facts(bits).shape or ())[1:-1])
     window = (
         kernel,
@@ -84,14 +111,14 @@ def _call(nodes: fx.Graph, node: fx.Node, operation: Operation) -> fx.Node:
         _each(arguments["dilation"], operation),
         arguments["groups"],
     )
-    return nodes.call_function(torch.ops.frostline.binary_conv.default, (source, bits, inputs, *window, kind, name))
+    return torch.ops.frostline.binary_conv.default, (product.activation, bits, inputs, *window, *names)
 
 
 def _operand(source: fx.Node) -> str:
     """What an activation consists of: signs, zero_one, or floats."""
-    if source.target is _BINARIZERS[ZERO_ONE] or (is_binary(source) and levels_of(source) == ZERO_ONE):
-        return "zero_one"
-    return "signs" if source.target is _BINARIZERS[SIGNS] or is_binary(source) else "floats"
+    if not is_binary(source):
+        return "floats"
+    return "zero_one" if levels_of(source) == ZERO_ONE else "signs"
 
 
 def _each(value: int | Sequence[int], operation: Operation) -> list[int]:
@@ -121,6 +148,7 @@ def _export(graph: Graph) -> onnx.ModelProto:
         _BINARIZERS[ZERO_ONE]: _translation("BinarizeZeroOne", "x", ("site",)),
         torch.ops.frostline.binary_linear.default: _translation("Linear", "x bits", ("inputs", "operand", "site")),
         torch.ops.frostline.binary_conv.default: _translation("Conv", "x bits", (*window, "operand", "site")),
+        torch.ops.frostline.unpack.default: _translation("Unpack", "bits", ("inputs", "shape", "site")),
     }
     try:
         with _quiet():
@@ -193,14 +221,14 @@ def _finish(model: onnx.ModelProto) -> None:
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]  # the exporter's stack traces, most of the file
     renamed: dict[str, str] = {}
-    for site, node in operations(model):
-        node.name = site
+    for site, node in named(model):
+        node.name = node.input[0] if node.op_type == "Unpack" else site
         renamed[node.output[0]] = f"{DOMAIN}/{node.name}"  # a name that no exporter gives
     outputs = {value.name for value in model.graph.output}
     for value in [*model.graph.node, *model.graph.value_info]:
         _rename(value, {old: new for old, new in renamed.items() if old not in outputs})
     known = functions()
-    model.functions.extend(known[name] for name in sorted({node.op_type for _, node in operations(model)}))
+    model.functions.extend(known[name] for name in sorted({node.op_type for _, node in named(model)}))
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
 

@@ -16,6 +16,7 @@ from frostline.compiler.invariants import mask_nodes, settled
 from frostline.compiler.plan import Plan, plan
 from frostline.compiler.rewriting import check, run
 from frostline.compiler.sites import sites
+from frostline.compiler.unreached import unreached
 from frostline.errors import CheckpointError, Offence, UsageError
 from frostline.passes import FREEZING, InsertMasks
 from frostline.schedules import ScheduleSpec
@@ -99,7 +100,7 @@ def compile(
         remedy = "read it first: fl.load_spec(path)"
         raise UsageError("spec is not a schedule spec", [Offence(f"it is a {type(spec).__name__}", remedy=remedy)])
     graph = capture(model, example_inputs, example_kwargs)
-    planned = plan(spec, sites(graph), total_steps, steps_per_epoch)
+    planned = plan(spec, sites(graph), total_steps, steps_per_epoch, unreached(graph))
     graph = run(graph, (InsertMasks(planned),))
     masks = {str(facts(node).name): mask for node, mask in mask_nodes(graph)}
     return Program(graph, planned, Driver(planned, masks))

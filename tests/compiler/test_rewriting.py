@@ -63,5 +63,10 @@ def test_trace_gives_every_stage_and_leaves_the_graph_alone() -> None:
     program = fl.compile(chain(), spec(), (torch.zeros(2, 3, 8, 8),), total_steps=10)
     program.driver.resume(10)
     before = program.graph.show()
-    assert [str(one) for one, _ in trace(program.graph, FREEZING)] == ["FreezeMasks", "SplitBias", "PackWeights"]
+    assert [str(one) for one, _ in trace(program.graph, FREEZING)] == [
+        "FreezeMasks",
+        "UseLinear",
+        "SplitBias",
+        "PackWeights",
+    ]
     assert program.graph.show() == before

@@ -35,11 +35,13 @@ class Applied(nn.Module):
         (lambda x: torch.tanh(x.relu()), False),
         (lambda x: functional.layer_norm(x.relu(), (4,)), False),
         (lambda x: x, False),
+        (lambda x: x.relu().add_(1), False),
+        (lambda x: functional.relu(x, inplace=True), True),
     ],
 )
 def test_what_follows_from_a_relu_is_never_negative(function: Callable[[Tensor], Tensor], expected: bool) -> None:
     graph = capture(Applied(function), (torch.randn(2, 4),))
     source = next(node for node in graph.nodes if node.name == "linear").args[0]
-    assert never_negative(source, graph.module) is expected  # type: ignore[arg-type]
+    assert never_negative(source, graph) is expected  # type: ignore[arg-type]
     if expected:
         assert (function(torch.randn(100, 4)) >= 0).all()

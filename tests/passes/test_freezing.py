@@ -1,4 +1,4 @@
-"""FreezeMasks, SplitBias and PackWeights: each keeps what the graph computes."""
+"""FreezeMasks, UseLinear, SplitBias and PackWeights: each keeps what the graph computes."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 import frostline as fl
 from frostline.compiler.graph import facts
 from frostline.compiler.invariants import binary, integer, is_binary, levels_of, packed
 from frostline.errors import PassError
-from frostline.passes import FREEZING, FreezeMasks, PackWeights, SplitBias
+from frostline.passes import FREEZING, FreezeMasks, PackWeights, SplitBias, UseLinear
+from tests.models.operations import Computed, Products
 from tests.models.small import ZERO_ONE, Attention, Embedded, Positive, Tied, chain, positive_chain, spec
 
 MODELS: list[tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any]]] = [
     (chain, (2, 3, 8, 8), {}), (Attention, (2, 3, 8), {"progression__per": "channel"}), (Tied, (2, 4), {}),
     (positive_chain, (2, 3, 8, 8), {"overrides": ZERO_ONE}), (Positive, (2, 3, 8), {"overrides": ZERO_ONE}),
+    (Computed, (2, 3, 6, 6), {}), (Products, (2, 4, 6), {}),
 ]  # fmt: skip
 
 
 def settled(make: Callable[[], nn.Module], shape: tuple[int, ...], **edits: object) -> fl.Graph:
-    program = fl.compile(make(), spec(**edits), (torch.randn(shape),), total_steps=10)
-    program.driver.resume(10)
+    program = fl.compile(make(), spec(**edits), (torch.randn(shape),), total_steps=20)
+    program.driver.resume(20)
     program.net.eval()
     return program.graph
 
@@ -39,7 +42,9 @@ def test_freezing_changes_nothing_but_the_form(
     frozen = fl.run(graph, [FreezeMasks()])
     assert torch.allclose(frozen.module(x), graph.module(x), atol=1e-6)
     assert not list(binary(frozen))
-    split = fl.run(frozen, [SplitBias()])
+    linear = fl.run(frozen, [UseLinear()])
+    assert torch.allclose(linear.module(x), graph.module(x), atol=1e-5)
+    split = fl.run(linear, [SplitBias()])
     assert torch.allclose(split.module(x), graph.module(x), atol=1e-5)
     assert not list(integer(split))
     small = fl.run(split, [PackWeights()])
@@ -96,3 +101,30 @@ def test_a_weight_that_an_embedding_shares_stays() -> None:
     binary = program.freeze().module
     assert binary(tokens[:, :2]).shape == (1, 2, 11)
     assert "head.weight" in binary.state_dict()
+
+
+class Rescaled(nn.Module):
+    """A parametrization that is written as a module with modes: it may drop entries while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, w: torch.Tensor) -> torch.Tensor:
+        return self.drop(w) - w.mean()
+
+
+def test_weights_are_computed_as_in_eval_mode() -> None:
+    model = nn.Sequential(nn.Linear(8, 8))
+    parametrize.register_parametrization(model[0], "weight", Rescaled())
+    program = fl.compile(model, spec(binarize__keep_float=[]), (torch.randn(2, 8),), total_steps=10)
+    program.driver.resume(10)
+    program.net.train()
+    x = torch.randn(4, 8)
+    assert torch.equal(program.freeze().module.eval()(x), program.net.eval()(x))
+
+
+def test_a_weight_that_stays_float_for_one_of_its_readers_keeps_its_parameter() -> None:
+    graph = settled(Tied, (2, 4), binarize__keep_float=["first", "last", "b.weight"])
+    names = set(fl.run(graph, FREEZING).module.state_dict())
+    assert {"a.weight", "b.weight", "a.weight_bits"} <= names

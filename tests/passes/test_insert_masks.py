@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 import frostline as fl
 from frostline.compiler.graph import facts
 from frostline.compiler.invariants import mask_nodes
+from frostline.compiler.operations import operation_of
+from frostline.compiler.rearrangements import called
 from frostline.errors import PassError, UsageError
 from frostline.passes import FreezeMasks, InsertMasks
+from tests.models.operations import Computed, Products
 from tests.models.small import ZERO_ONE, Attention, InPlace, Positive, Spare, Tied, chain, spec
 
 
@@ -86,6 +89,27 @@ def test_a_tied_weight_has_one_mask() -> None:
     names = [str(node.target) for node, _ in mask_nodes(after)]
     assert names.count("frostline_masks.a.weight") == 1
     assert "frostline_masks.b.weight" not in names
+
+
+def test_the_mask_of_a_weight_stands_on_the_parameter_and_its_views_behind_it() -> None:
+    before, after = masked(Products(), 2, 4, 6)
+    (mask,) = (node for node, _ in mask_nodes(after) if node.target == "frostline_masks.w")
+    assert [str(source.target) for source in mask.all_input_nodes] == ["w"]
+    views = [user for user in mask.users if operation_of(user) is None]
+    assert sorted(called(view) for view in views) == ["expand", "expand", "flip", "getattr"]
+    (weight,) = (node for node in after.nodes if node.op == "get_attr" and node.target == "w")
+    assert list(weight.users) == [mask]
+    with torch.no_grad():
+        for parameter in after.module.parameters():
+            parameter.clamp_(-1, 1)
+    x = torch.randn(3, 4, 6)
+    assert torch.allclose(after.module(x), before.module(x), atol=1e-6)
+
+
+def test_a_computed_weight_is_masked_wherever_it_is_computed() -> None:
+    _, after = masked(Computed(), 2, 3, 6, 6)
+    masks = [node for node, _ in mask_nodes(after) if node.target == "frostline_masks.norm.weight"]
+    assert [called(mask.all_input_nodes[0]) for mask in masks] == ["_weight_norm"] * 2
 
 
 def test_parameters_and_state_keep_their_names() -> None:

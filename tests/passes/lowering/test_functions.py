@@ -86,6 +86,30 @@ def test_convolution(data: st.DataObject) -> None:
     assert torch.equal(own, expected)
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1, 35), min_size=2, max_size=2), st.lists(st.integers(1, 3), max_size=3), st.integers(0, 99)
+)
+def test_unpacking(matrix: list[int], kernel: list[int], seed: int) -> None:
+    weight = signs(*matrix, *kernel, seed=seed)
+    shape = matrix + kernel
+    node = helper.make_node("Unpack", ["bits"], ["y"], domain=DOMAIN, site="s", shape=shape)
+    node.attribute.append(helper.make_attribute("inputs", [matrix[1]]))
+    values = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    held = helper.make_tensor_value_info("bits", TensorProto.UINT8, [None] * (len(kernel) + 2))
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    graph = helper.make_graph([node], "g", [held], values)
+    written = helper.make_model(
+        graph,
+        functions=[functions()["Unpack"]], opset_imports=opsets, ir_version=IR_VERSION,
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
+    runners: list[Any] = [session, ReferenceEvaluator(written)]
+    for runner in runners:
+        np.testing.assert_array_equal(runner.run(None, {"bits": pack(weight).numpy()})[0], weight.numpy())
+    assert torch.equal(torch.ops.frostline.unpack(pack(weight), matrix[1], shape, "s"), weight)
+
+
 @pytest.mark.parametrize(
     ("name", "x", "expected"),
     [

@@ -1,0 +1,70 @@
+"""Data flow: which values follow from which, through calls that write into a tensor in place as well."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import networkx as nx
+from torch import fx
+
+from frostline.compiler.graph import Graph
+from frostline.compiler.rearrangements import called, root_of
+
+_WRITING = {
+    operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
+    operator.imod, operator.ipow, operator.imatmul, operator.iand, operator.ior, operator.ixor,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Flow:
+    """`between` holds an edge from every value to what follows from it, as a networkx graph; `last_writes` holds, for
+    each reader, the last call before it that wrote into what it reads."""
+
+    between: Any
+    last_writes: Mapping[fx.Node, Mapping[fx.Node, fx.Node]]
+
+    def version(self, reader: fx.Node, value: fx.Node) -> tuple[fx.Node, fx.Node | None]:
+        """A value as a reader sees it: the node that made it, and the one that wrote into it last."""
+        return value, self.last_writes[reader].get(value)
+
+
+def flow_of(graph: Graph) -> Flow:
+    """The data flow of a graph. A write into a tensor is seen by all later readers of it and of its views."""
+    between: Any = nx.DiGraph()
+    between.add_nodes_from(graph.nodes)
+    owners: dict[fx.Node, fx.Node] = {}
+    latest: dict[fx.Node, fx.Node] = {}
+    last_writes: dict[fx.Node, dict[fx.Node, fx.Node]] = {}
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        last_writes[node] = {source: latest[owners[source]] for source in sources if owners[source] in latest}
+        between.add_edges_from((source, node) for source in (*sources, *last_writes[node].values()))
+        target = written(node, graph)
+        owners[node] = owners[root_of(node) if target is None else target] if _is_view(node, target) else node
+        if target is not None:
+            latest[owners[target]] = node
+    return Flow(between, last_writes)
+
+
+def written(node: fx.Node, graph: Graph) -> fx.Node | None:
+    """The tensor that a call writes into, or None."""
+    target = node.args[0] if node.args else None
+    if not isinstance(target, fx.Node):
+        return None
+    if node.op == "call_module":
+        writes = getattr(graph.module.get_submodule(str(node.target)), "inplace", False) is True
+    elif node.op in ("call_function", "call_method"):
+        name = called(node)
+        trailing = name.endswith("_") and not name.endswith("__")
+        writes = node.target in _WRITING or trailing or node.kwargs.get("inplace") is True
+    else:
+        writes = False
+    return target if writes else None
+
+
+def _is_view(node: fx.Node, target: fx.Node | None) -> bool:
+    return target is not None or root_of(node) is not node
