@@ -48,34 +48,30 @@ class Product:
 
 def products_of(graph: Graph) -> tuple[Product, ...]:
     """Every product of a graph, in its order."""
-    parameters = {name for name, _ in graph.module.named_parameters(remove_duplicate=False)}
+    names = {name for name, _ in graph.module.named_parameters(remove_duplicate=False)}
+    parameters = {node for node in graph.nodes if node.op == "get_attr" and node.target in names}
     changed = {root_of(target) for node in graph.nodes if (target := written(node, graph)) is not None}
-    from_weights: set[fx.Node] = set()
-    from_inputs: set[fx.Node] = set()
+    weights: set[fx.Node] = set()
+    activations: set[fx.Node] = set()
     found = []
     for node in graph.nodes:
-        product = _product(node, from_weights - from_inputs, from_inputs) if operation_of(node) else None
+        operation = operation_of(node)
+        product = _product(node, operation, weights, activations) if operation is not None else None
         if product is not None:
             found.append(product)
-        source = rearranged(node)
-        sources = node.all_input_nodes if source is None else [source]
         if _asks_for_a_size(node):
             continue
-        if (node.op == "get_attr" and node.target in parameters) or node.target is unpack:
-            from_weights.add(node)
-        if not from_weights.isdisjoint(sources):
-            from_weights.add(node)
-        if (
-            node.op == "placeholder" or product is not None or node in changed
-            or not from_inputs.isdisjoint(sources) or _looks_up(node, graph)
-        ):  # fmt: skip
-            from_inputs.add(node)
+        source = rearranged(node)
+        sources = node.all_input_nodes if source is None else [source]
+        begins = node.op == "placeholder" or product is not None or node in changed or _looks_up(node, graph)
+        if begins or not activations.isdisjoint(sources):
+            activations.add(node)
+        elif node in parameters or node.target is unpack or not weights.isdisjoint(sources):
+            weights.add(node)
     return tuple(found)
 
 
-def _product(node: fx.Node, weights: set[fx.Node], activations: set[fx.Node]) -> Product | None:
-    operation = operation_of(node)
-    assert operation is not None
+def _product(node: fx.Node, operation: Operation, weights: set[fx.Node], activations: set[fx.Node]) -> Product | None:
     arguments = operation.bind(node)
     if operation is EINSUM and not isinstance(arguments["equation"], str):
         return None

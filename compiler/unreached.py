@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.products import above, held_parameters, products_of
-from frostline.compiler.rearrangements import called, rearranged
+from frostline.compiler.rearrangements import called, rearranged, root_of
 
 _RECURRENT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"}
 
@@ -27,7 +27,7 @@ def unreached(graph: Graph) -> tuple[Unreached, ...]:
     """The parameters of two or more dimensions that no product of the graph reads, in the graph's order."""
     reached: set[fx.Node] = set()
     for product in products_of(graph):
-        reached.update(above(product.weight))
+        reached.update(above(root_of(product.weight)))
     weights = {id(parameter) for _, parameter in held_parameters(graph, reached)}
     found: dict[str, Unreached] = {}
     for node in graph.nodes:

@@ -11,7 +11,7 @@ from frostline.compiler.invariants import captured, masked
 from frostline.compiler.masks import Mask
 from frostline.compiler.plan import Plan, Turn
 from frostline.compiler.products import Product, above, held_parameters, products_of
-from frostline.compiler.rearrangements import chain_to
+from frostline.compiler.rearrangements import chain_to, root_of
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.errors import Offence, PassError
 
@@ -82,7 +82,7 @@ def _same_view(graph: Graph, view: fx.Node, source: fx.Node) -> fx.Node:
 def _device(graph: Graph, turn: Turn, products: dict[str, Product]) -> torch.device:
     """Where the mask lies: beside the parameter that it masks; an activation's, beside the model's first."""
     product = products[turn.site.operands[0].node]
-    own = held_parameters(graph, above(product.weight) if turn.site.kind == "weight" else ())
+    own = held_parameters(graph, above(root_of(product.weight)) if turn.site.kind == "weight" else ())
     return next((parameter.device for _, parameter in own), next(graph.module.parameters()).device)
 
 

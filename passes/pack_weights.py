@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, ClassVar
 
 import torch
@@ -77,18 +77,13 @@ def _unpacked(sign: fx.Node, signs: Tensor, bits: Tensor, graph: Graph) -> fx.No
 
 def _hold(module: nn.Module, name: str, bits: Tensor) -> str:
     """Register a buffer in the module that a name begins with, under a name that is free. Returns its path."""
-    paths = dict(module.named_modules())
-    owner = next(part for part in _owners(name) if part in paths)
-    own = name[len(owner) + 1 if owner else 0 :].replace(".", "_").replace("@", "_")
-    free = next(n for n in (own, *(f"{own}_{i}" for i in range(2, 10_000))) if not hasattr(paths[owner], n))
-    paths[owner].register_buffer(free, bits)
-    return f"{owner}.{free}" if owner else free
-
-
-def _owners(name: str) -> Iterator[str]:
-    while name:
-        name = name.rpartition(".")[0]
-        yield name
+    parts, inside, owner = name.split("."), 0, module
+    while inside < len(parts) - 1 and (child := owner._modules.get(parts[inside])) is not None:
+        inside, owner = inside + 1, child
+    own = "_".join(parts[inside:]).replace("@", "_")
+    free = next(n for i in count(1) if not hasattr(owner, n := own if i == 1 else f"{own}_{i}"))
+    owner.register_buffer(free, bits)
+    return ".".join([*parts[:inside], free])
 
 
 class _Evaluator(fx.Interpreter):

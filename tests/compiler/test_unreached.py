@@ -42,6 +42,20 @@ def test_what_a_product_reads_is_reached_wherever_else_it_is_read() -> None:
     assert unreached(fl.capture(Embedded(), (torch.tensor([[1, 2], [3, 4]]),))) == ()
 
 
+def test_what_a_view_takes_only_the_size_of_is_not_reached() -> None:
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.w = nn.Embedding(5, 4), nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            x = self.table(tokens)
+            return torch.bmm(x, self.w.expand(x.shape[0], -1, -1))
+
+    (only,) = unreached(fl.capture(Sized(), (torch.tensor([[1, 2, 3], [3, 4, 0]]),)))
+    assert only.name == "table"
+
+
 def test_the_plan_says_that_they_stay_float() -> None:
     program = fl.compile(
         Elsewhere(), spec(binarize__keep_float=[]), (torch.tensor([[1, 2, 3], [3, 4, 0]]),), total_steps=10
