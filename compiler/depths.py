@@ -27,6 +27,9 @@ class Depths:
     alap: int
     module: int
 
+    def __add__(self, other: Depths) -> Depths:
+        return Depths(self.asap + other.asap, self.alap + other.alap, self.module + other.module)
+
     def by(self, rule: DepthRule) -> int:
         """The depth by one of the rules.
 

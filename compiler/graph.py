@@ -115,12 +115,19 @@ class Graph:
             if isinstance(module, fx.GraphModule)
         )
 
+    def in_training(self) -> Graph | None:
+        """The nodes that run in train mode, where they are others than in eval mode."""
+        training = modes_of(self.module).training
+        if training is None:
+            return None
+        return replace(self, module=assemble(share(self.module), training, training=True))
+
     def copy(self) -> Graph:
         """Nodes of its own over the same parameters and buffers."""
         module = self.module
         if self.regions:
             return replace(self, module=cast(fx.GraphModule, share(module)))
-        net = assemble(share(module), copy.deepcopy(module.graph), module.training, modes_of(module, copy.deepcopy))
+        net = assemble(share(module), copy.deepcopy(module.graph), module.training, modes_of(module).copied())
         return replace(self, module=net)
 
     def snapshot(self) -> Graph:
@@ -141,6 +148,10 @@ class Modes:
     training: fx.Graph | None = None
     flags: Mapping[bool, Mapping[str, bool]] = field(default_factory=dict)
     refused: str = ""
+
+    def copied(self, memo: dict[int, Any] | None = None) -> Modes:
+        """The same modes with a copy of the graph."""
+        return self if self.training is None else replace(self, training=copy.deepcopy(self.training, memo))
 
 
 class Net(fx.GraphModule):
@@ -187,16 +198,14 @@ class Net(fx.GraphModule):
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Net:
         memo = {} if memo is None else memo
         tree = copy.deepcopy(share(self), memo)
-        modes = modes_of(self, lambda graph: copy.deepcopy(graph, memo))
-        twin = assemble(tree, copy.deepcopy(self.graph, memo), self.training, modes)
+        twin = assemble(tree, copy.deepcopy(self.graph, memo), self.training, self.modes.copied(memo))
         twin.original = copy.deepcopy(self.original, memo)
         return twin
 
 
-def modes_of(module: fx.GraphModule, copied: Callable[[fx.Graph], fx.Graph]) -> Modes:
-    """The modes of a net, with a copy of the graph for train mode."""
-    modes = module.modes if isinstance(module, Net) else Modes()
-    return modes if modes.training is None else replace(modes, training=copied(modes.training))
+def modes_of(module: nn.Module) -> Modes:
+    """The modes of a net; the plain ones for any other module."""
+    return module.modes if isinstance(module, Net) else Modes()
 
 
 def _either(evaluate: Callable[..., Any], train: Callable[..., Any]) -> Callable[..., Any]:
@@ -249,8 +258,8 @@ def share(module: nn.Module) -> nn.Module:
 def _share_inner(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
     if id(module) in done or not isinstance(module, Net):
         return _share(module, done)
-    tree, modes = _share(module, done), modes_of(module, copy.deepcopy)
-    twin = done[id(module)] = assemble(tree, copy.deepcopy(module.graph), module.training, modes)
+    tree, graph = _share(module, done), copy.deepcopy(module.graph)
+    twin = done[id(module)] = assemble(tree, graph, module.training, module.modes.copied())
     twin.original = module.original
     return twin
 

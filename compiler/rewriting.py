@@ -31,7 +31,7 @@ class Pass(ABC):
 
 
 def run(graph: Graph, passes: Sequence[Pass]) -> Graph:
-    """The graph after all passes; the given one is not changed.
+    """The graph after all passes, which rewrite each of its parts; the given one is not changed.
 
     Raises PassError with every violation when an invariant that a pass requires or ensures does not hold.
     """
@@ -45,16 +45,17 @@ def trace(graph: Graph, passes: Sequence[Pass]) -> Iterator[tuple[Pass, Graph]]:
     for one in passes:
         check(graph, one.requires, f"{one} cannot run: the graph is not {{}}")
         graph = graph.copy()
-        one.rewrite(graph)
-        graph.module.graph.lint()
-        graph.module.recompile()
+        for part in graph.parts():
+            one.rewrite(part)
+            part.module.graph.lint()
+            part.module.recompile()
         check(graph, one.ensures, f"{one} left a graph that is not {{}}")
         yield one, graph
 
 
 def check(graph: Graph, invariants: Sequence[Invariant], headline: str) -> None:
     """Raise PassError with every violation of every invariant; `{}` in the headline becomes the broken ones' names."""
-    broken = {invariant.__name__: list(invariant(graph)) for invariant in invariants}
+    broken = {each.__name__: [violation for part in graph.parts() for violation in each(part)] for each in invariants}
     names = [name for name, violations in broken.items() if violations]
     if names:
         raise PassError(headline.format(" and ".join(names)), [v for name in names for v in broken[name]])

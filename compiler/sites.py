@@ -7,7 +7,7 @@ parameters; views of it lie between the site and its operands. Depth is counted 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -53,7 +53,7 @@ class Site:
 
     `shape` is a weight's own, an activation's without the batch. `depth` is that of its first use, as soon as possible
     until a plan counts it by another rule, and `where` the user's line of it. A value that is `never_negative` has one
-    sign only.
+    sign only. `region` is the part of the graph that it lies in.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Site:
     where: str | None
     operands: tuple[Operand, ...]
     never_negative: bool = False
+    region: str = ""
 
     @property
     def channel(self) -> int | None:
@@ -77,6 +78,13 @@ def sites(graph: Graph) -> tuple[Site, ...]:
 
     Raises CaptureError where a weight is no float32, the one type that is trained and lowered.
     """
+    parts = [_sites(part) for part in graph.parts()]
+    if graph.regions:
+        parts = list(_in_a_row(parts))
+    return tuple(sorted((site for part in parts for site in part), key=lambda site: site.depth))
+
+
+def _sites(graph: Graph) -> list[Site]:
     found: dict[Hashable, Site] = {}
     for key, site in _uses(graph):
         known = found.get(key)
@@ -85,12 +93,32 @@ def sites(graph: Graph) -> tuple[Site, ...]:
         else:
             depth = min(known.depth, site.depth)
             found[key] = replace(known, depth=depth, operands=known.operands + site.operands)
-    return tuple(sorted(found.values(), key=lambda site: site.depth))
+    return list(found.values())
+
+
+def _in_a_row(parts: Sequence[Sequence[Site]]) -> Iterator[list[Site]]:
+    """Regions are taken to run one after the other: depths go on, and only the outermost have a first and a last."""
+    filled = [part for part in parts if part]
+    before = Depths(0, 0, 0)
+    for index, part in enumerate(filled):
+        lost = {"first"} if index else set()
+        lost |= {"last"} if index < len(filled) - 1 else set()
+        yield [_after(site, before, lost) for site in part]
+        before += max((operand.depths for site in part for operand in site.operands), key=lambda depths: depths.asap)
+
+
+def _after(site: Site, before: Depths, lost: set[str]) -> Site:
+    operands = tuple(
+        replace(one, depths=one.depths + before, roles=tuple(role for role in one.roles if role not in lost))
+        for one in site.operands
+    )
+    return replace(site, depth=site.depth + before.asap, operands=operands)
 
 
 def _uses(graph: Graph) -> Iterator[tuple[Hashable, Site]]:
     """Every operand as a site of its own, under a key that is the same for operands of one site."""
     products, flow, names = products_of(graph), flow_of(graph), Names(graph)
+    region = graph.region
     nodes = [product.node for product in products]
     levels = levels_of(flow.between, nodes)
     heights = levels_of(flow.between.reverse(copy=False), nodes)
@@ -100,19 +128,18 @@ def _uses(graph: Graph) -> Iterator[tuple[Hashable, Site]]:
     offences = []
     for product in products:
         node, read, root = product.node, product.activation, root_of(product.weight)
-        name, weight = names.of(product)
+        name, weight = (joined(region, own) for own in names.of(product))
         placed, where = (depths[node], roles[node]), facts(node).where
         if facts(root).dtype != torch.float32:
             offences.append(Offence(f"{weight} is {facts(root).dtype}", where, "use model.float()"))
         channels, outputs = channels_of(product)
         operand = Operand(joined(name, "activation"), name, node.name, "input", *placed, channels)
         positive = never_negative(read, graph)
-        yield (
-            flow.version(node, read),
-            Site(operand.name, depths[node].asap, "activation", _without_batch(read), where, (operand,), positive),
-        )
+        depth, shape, key = depths[node].asap, _without_batch(read), flow.version(node, read)
+        yield key, Site(operand.name, depth, "activation", shape, where, (operand,), positive, region)
         operand = Operand(weight, name, node.name, "weight", *placed, outputs)
-        yield same[root], Site(weight, depths[node].asap, "weight", facts(root).shape or (), where, (operand,))
+        shape = facts(root).shape or ()
+        yield same[root], Site(weight, depth, "weight", shape, where, (operand,), region=region)
     if offences:
         raise CaptureError("only float32 can be trained and lowered", offences)
 

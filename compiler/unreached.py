@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import fx, nn
 
 from frostline.compiler.graph import Graph, facts
+from frostline.compiler.names import joined
 from frostline.compiler.products import above, held_parameters, products_of
 from frostline.compiler.rearrangements import called, rearranged, root_of
 
@@ -25,6 +26,8 @@ class Unreached:
 
 def unreached(graph: Graph) -> tuple[Unreached, ...]:
     """The parameters of two or more dimensions that no product of the graph reads, in the graph's order."""
+    if graph.regions:
+        return (*(one for part in graph.parts() for one in unreached(part)), *_between(graph))
     reached: set[fx.Node] = set()
     for product in products_of(graph):
         reached.update(above(root_of(product.weight)))
@@ -36,8 +39,16 @@ def unreached(graph: Graph) -> tuple[Unreached, ...]:
             continue
         name = str(node.target)
         reader = next(_readers(node), node)
-        found.setdefault(name, Unreached(name, facts(reader).where, _reason(graph, reader)))
+        found.setdefault(name, Unreached(joined(graph.region, name), facts(reader).where, _reason(graph, reader)))
     return tuple(found.values())
+
+
+def _between(graph: Graph) -> Iterator[Unreached]:
+    """The parameters of a model in regions that lie in none of them."""
+    inside = {id(parameter) for part in graph.parts() for parameter in part.module.parameters()}
+    for name, parameter in graph.module.named_parameters():
+        if id(parameter) not in inside and _is_matrix(parameter):
+            yield Unreached(name, None, "used by the model's own Python, outside of the regions")
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

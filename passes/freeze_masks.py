@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from frostline.compiler.graph import Graph, facts, set_facts
+from frostline.compiler.graph import Graph, facts, modes_of, set_facts
 from frostline.compiler.invariants import binary, mask_nodes, masked, settled
 from frostline.compiler.masks import binarize
 from frostline.compiler.rewriting import Invariant, Pass
@@ -18,6 +18,7 @@ class FreezeMasks(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (binary,)
 
     def rewrite(self, graph: Graph) -> None:
+        graph.module.modes = replace(modes_of(graph.module), training=None)  # type: ignore[assignment]
         found = list(mask_nodes(graph))
         for node, mask in found:
             kwargs: dict[str, Any] = {} if mask.levels == SIGNS else {"levels": mask.levels}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from frostline.compiler.plan import Plan, Turn
 from frostline.compiler.products import Product, above, held_parameters, products_of
 from frostline.compiler.rearrangements import chain_to, root_of
 from frostline.compiler.rewriting import Invariant, Pass
+from frostline.compiler.sites import Site, sites
 from frostline.errors import Offence, PassError
 
 HOME = "frostline_masks"
@@ -30,14 +32,31 @@ class InsertMasks(Pass):
 
     def rewrite(self, graph: Graph) -> None:
         products = {product.node.name: product for product in products_of(graph)}
-        unknown = [t.site.name for t in self.plan.turns if any(o.node not in products for o in t.site.operands)]
+        turns = [turn for turn in self.plan.turns if turn.site.region == graph.region]
+        unknown = [turn.site.name for turn in turns if any(o.node not in products for o in turn.site.operands)]
         if unknown:
             offences = [Offence(f"{name} is not in this graph") for name in unknown]
             raise PassError("the plan was made for another graph", offences)
-        names = {turn.site.name for turn in self.plan.turns}
-        for turn in self.plan.turns:
-            _insert(graph, turn, _target(turn.site.name, names), products)
-        _forget_views(graph, products)
+        names = {turn.site.name for turn in turns}
+        targets = {turn.site.name: _target(turn.site.name, names) for turn in turns}
+        for turn in turns:
+            graph.module.add_submodule(targets[turn.site.name], _mask(graph, turn, products))
+        training = graph.in_training()
+        if training is not None:
+            found = sites(training)
+            _insert(training, [(_as_trained(turn, found), targets[turn.site.name]) for turn in turns])
+        _insert(graph, [(turn, targets[turn.site.name]) for turn in turns])
+
+
+def _as_trained(turn: Turn, others: Sequence[Site]) -> Turn:
+    """The same turn, for the operands of the same names in the graph of train mode."""
+    places = {(other.operation, other.argument): other.node for site in others for other in site.operands}
+    operands = tuple(
+        replace(operand, node=places[operand.operation, operand.argument])
+        for operand in turn.site.operands
+        if (operand.operation, operand.argument) in places
+    )
+    return replace(turn, site=replace(turn.site, operands=operands))
 
 
 def _target(name: str, names: set[str]) -> str:
@@ -46,12 +65,21 @@ def _target(name: str, names: set[str]) -> str:
     return f"{HOME}.{owner}_{own}" if owner in names else f"{HOME}.{name}"
 
 
-def _insert(graph: Graph, turn: Turn, target: str, products: dict[str, Product]) -> None:
+def _mask(graph: Graph, turn: Turn, products: dict[str, Product]) -> Mask:
+    device = _device(graph, turn, products)
+    return Mask(turn.shape, turn.frozen, turn.levels, device, turn.site.name, turn.site.where)
+
+
+def _insert(graph: Graph, turns: Sequence[tuple[Turn, str]]) -> None:
+    products = {product.node.name: product for product in products_of(graph)}
+    for turn, target in turns:
+        _apply(graph, turn, target, products)
+    _forget_views(graph, products)
+
+
+def _apply(graph: Graph, turn: Turn, target: str, products: dict[str, Product]) -> None:
     """One mask, read by all operands of the site; a view of the value becomes a view of the masked value."""
     site = turn.site
-    device = _device(graph, turn, products)
-    mask = Mask(turn.shape, turn.frozen, turn.levels, device, site.name, site.where)
-    graph.module.add_submodule(target, mask)
     masks: dict[object, fx.Node] = {}
     views: dict[tuple[fx.Node, str], fx.Node] = {}
     for operand in site.operands:
@@ -61,7 +89,7 @@ def _insert(graph: Graph, turn: Turn, target: str, products: dict[str, Product])
         # Before the first reader, not after the source: what changes the source in place lies between.
         with graph.module.graph.inserting_before(product.node):
             # A weight that is computed twice may differ from one time to the next, and each is masked where it stands.
-            value = source if site.kind == "weight" and source.op != "get_attr" else None
+            value = source.target if source.op == "get_attr" else source
             if value not in masks:
                 masks[value] = graph.module.graph.call_module(target, (source,))
                 set_facts(masks[value], replace(facts(source), name=site.name, where=site.where))

@@ -64,8 +64,8 @@ def _record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
     symbol = shapes.create_symbol(hint, source=ConstantSource("batch"), dynamic_dim=DimDynamic.DYNAMIC)
     batch = shapes.create_symintnode(symbol, hint=hint, source=ConstantSource("batch"))
     with _fake_state(twin, fakes):
-        tape = Tape(twin, holder, shapes)
         own = example.batch_size()
+        tape = Tape(twin, holder, shapes, {symbol: own or 1})
         faked = Example(*map_tensors((example.args, example.kwargs), lambda t: _fake(t, fakes, batch, own)))
         args, kwargs = inputs_of(twin, faked, tape)
         with ExitStack() as stack:

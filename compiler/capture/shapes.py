@@ -16,7 +16,9 @@ _Found = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 
 def record_shapes(graph: Graph) -> None:
-    """Note the shape of every value for the example, and which of its axes follow the batch."""
+    """Note the shape of every value for the example, and which of its axes follow the batch, unless it is known."""
+    if any(facts(node).shape is not None for node in graph.nodes):
+        return
     twin = copy.deepcopy(graph.module).eval()
     own = _values(twin, graph.example)
     runs: list[_Found] = []

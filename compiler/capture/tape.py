@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import chain
 from types import MethodDescriptorType, WrapperDescriptorType
@@ -20,7 +21,7 @@ from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 from frostline.compiler.capture.user_line import calling_line
-from frostline.compiler.graph import Facts, set_facts
+from frostline.compiler.graph import Facts, facts, set_facts
 from frostline.compiler.tensors import Field, parts, rebuilt, tensors_in
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
@@ -46,10 +47,13 @@ _EFFECTS = {"_vmap_increment_nesting", "_vmap_decrement_nesting", "register_hook
 class Tape(TorchFunctionMode):
     """Records into `graph`. While a call runs, nothing inside of it is recorded.
 
-    `model` runs on fake tensors; `holder` keeps, as attributes, the real tensors that belong to no module.
+    `model` runs on fake tensors; `holder` keeps, as attributes, the real tensors that belong to no module. `batch` is
+    the symbol of the batch size, with the example's own.
     """
 
-    def __init__(self, model: nn.Module, holder: nn.Module, shapes: ShapeEnv) -> None:
+    def __init__(
+        self, model: nn.Module, holder: nn.Module, shapes: ShapeEnv, batch: Mapping[sympy.Symbol, int]
+    ) -> None:
         super().__init__()
         self.graph = fx.Graph()
         self.modules = {
@@ -59,6 +63,7 @@ class Tape(TorchFunctionMode):
         self._holder = holder
         self._model = model
         self._shapes = shapes
+        self._batch = batch
         self._tracer = GraphAppendingTracer(self.graph)
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Any] = []
@@ -180,9 +185,22 @@ class Tape(TorchFunctionMode):
     def _note(self, node: fx.Node, tensor: Tensor) -> None:
         self._nodes[id(tensor)] = node
         self._alive.append(tensor)  # or its id would be given to another
+        self._describe(node, tensor)
         for dimension, size in enumerate(tensor.shape):
             if isinstance(size, torch.SymInt):
                 self._bind(size.node.expr, lambda d=dimension: self._node("call_method", "size", (node, d), {}))
+
+    def _describe(self, node: fx.Node, tensor: Tensor) -> fx.Node:
+        """Note the shape for the example's own batch, and the axes that follow the batch or a value."""
+        moving = tuple(axis for axis, size in enumerate(tensor.shape) if isinstance(size, torch.SymInt))
+        shape = tuple(self._size(size) for size in tensor.shape)
+        return set_facts(node, replace(facts(node), shape=shape, dtype=tensor.dtype, batch=moving))
+
+    def _size(self, size: Any) -> int:
+        if not isinstance(size, torch.SymInt):
+            return int(size)
+        known = size.node.expr.subs(self._batch)
+        return int(known) if known.is_number else 1  # a size that depends on values
 
     def _bind(self, expression: Any, make: Callable[[], fx.Node]) -> None:
         if isinstance(expression, sympy.Symbol):
@@ -213,7 +231,7 @@ class Tape(TorchFunctionMode):
             name = self._constant(tensor)
         node = self._nodes[id(tensor)] = self._attribute(name)
         self._alive.append(tensor)
-        return node
+        return self._describe(node, tensor)
 
     def _attribute(self, name: str) -> fx.Node:
         return self._node("get_attr", name, (), {})

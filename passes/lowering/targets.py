@@ -22,4 +22,8 @@ def lower(graph: Graph, target: str = "portable") -> onnx.ModelProto:
     if target not in TARGETS:
         remedy = nearest(target, TARGETS) or f"the targets are: {', '.join(TARGETS)}"
         raise LoweringError(f'there is no target "{target}"', [Offence("unknown target", remedy=remedy)])
+    if graph.regions:
+        remedy = "export the regions one by one: for part in binary.parts(): fl.export(part, ...)"
+        what = f"its own Python runs between {', '.join(graph.regions)}"
+        raise LoweringError("a model that was captured in regions is no one file", [Offence(what, remedy=remedy)])
     return TARGETS[target](graph)

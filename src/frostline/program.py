@@ -102,7 +102,7 @@ def compile(
     graph = capture(model, example_inputs, example_kwargs)
     planned = plan(spec, sites(graph), total_steps, steps_per_epoch, unreached(graph))
     graph = run(graph, (InsertMasks(planned),))
-    masks = {str(facts(node).name): mask for node, mask in mask_nodes(graph)}
+    masks = {str(facts(node).name): mask for part in graph.parts() for node, mask in mask_nodes(part)}
     return Program(graph, planned, Driver(planned, masks))
 
 
