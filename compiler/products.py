@@ -82,6 +82,7 @@ def _product(node: fx.Node, operation: Operation, weights: set[fx.Node], activat
         and isinstance(weight := arguments[roles.weight], fx.Node)
         and weight in weights
         and facts(activation).shape is not None
+        and not (facts(weight).dtype or torch.float32).is_complex
         and all(len(facts(value).shape or ()) >= 2 for value in (weight, root_of(weight)))
     ]
     if len(operation.roles) > 1:  # else a product of two parameters, or of one and a constant, which makes a weight

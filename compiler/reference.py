@@ -10,12 +10,12 @@ from typing import Any
 import numpy.typing as npt
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_binarize, is_binary, is_unpack, levels_of, on_bits
 from frostline.compiler.products import Product, products_of
 from frostline.compiler.rearrangements import root_of
+from frostline.compiler.tensors import map_tensors, tensors_in
 from frostline.errors import Offence, UsageError, first_line
 from frostline.schedules import Levels
 
@@ -57,8 +57,8 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
     products = [product for product in packed if on_bits(product)]
     as_float = tuple(str(facts(product.node).name) for product in packed if not on_bits(product))
     try:
-        given = pytree.tree_map_only(Tensor, lambda t: t.cpu(), list(inputs.bound(graph.module).values()))
-        arguments = pytree.tree_map_only(Tensor, Tensor.clone, given)
+        given = map_tensors(list(inputs.bound(graph.module).values()), lambda tensor: tensor.cpu())
+        arguments = [tensor.clone() for tensor in tensors_in(given)]
         recorder = _Recorder(graph, products)
         with torch.no_grad():
             result = recorder.run(*given)
@@ -113,4 +113,4 @@ class _Recorder(fx.Interpreter):
 
 
 def _arrays(values: Any) -> list[Array]:
-    return [leaf.detach().numpy() for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [leaf.detach().numpy() for leaf in tensors_in(values)]

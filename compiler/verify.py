@@ -262,7 +262,7 @@ def _deviation(own: Array, expected: Array) -> float:
         return float("inf")
     if not expected.size:
         return 0.0
-    difference = np.abs(own.astype(np.float64) - expected.astype(np.float64))
+    difference = np.atleast_1d(np.abs(own.astype(np.float64) - expected.astype(np.float64)))
     difference[(own == expected) | (np.isnan(own) & np.isnan(expected) if own.dtype.kind == "f" else False)] = 0
     scale = float(np.max(np.abs(np.where(np.isfinite(expected), expected, 0)))) or 1.0
     worst = float(np.max(difference))

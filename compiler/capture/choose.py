@@ -12,8 +12,9 @@ from typing import Any, Protocol, cast
 import torch
 from torch import fx, nn
 
+from frostline.compiler.capture.eager import Eager, on_meta, run_example
 from frostline.compiler.capture.fx_tracer import FxTracer
-from frostline.compiler.capture.proof import on_meta, prove, run_example
+from frostline.compiler.capture.proof import prove
 from frostline.compiler.capture.recorder import Recorder
 from frostline.compiler.capture.regions import capture_regions
 from frostline.compiler.capture.shapes import record_shapes
@@ -94,24 +95,24 @@ def attempts(
         advice = "see device, dtype, shape and number of the inputs"
         reasons = [Offence(first_line(error), user_line(error), advice), *_misfits(model, example)]
         raise CaptureError("the model does not run on its example inputs", reasons) from error
-    meta = on_meta(twin, example)
+    meta, eager = on_meta(twin, example), Eager(twin, example)
     for front_end in reversed(FRONT_ENDS) if meta else FRONT_ENDS:  # where nothing is proven, the one that errs least
-        yield _whole(front_end, model, twin, [example])
+        yield _whole(front_end, model, [eager])
     if not meta:
         yield _regions(model, twin, example)
 
 
 @_quiet()
-def _whole(front_end: FrontEnd, model: nn.Module, twin: nn.Module, examples: list[Example]) -> Attempt:
-    """Capture by one front end, over the model's own parameters; `twin` is a copy of the model."""
-    example = examples[0]
+def _whole(front_end: FrontEnd, model: nn.Module, calls: list[Eager]) -> Attempt:
+    """Capture by one front end, over the model's own parameters, and prove it for each of these calls of a copy."""
+    twin, example = calls[0].model, calls[0].example
     try:
         holder = duplicate(twin)
         traced = front_end.trace(holder, example)
         tree = _with_constants(share(model), holder, traced)
         flags = _flags(duplicate(twin))
         module = assemble(tree, traced.evaluating, model.training, Modes(traced.training, flags))
-        proofs = [prove(twin, module, each) for each in examples]
+        proofs = [prove(call, module) for call in calls]
         if proofs[0].refused:
             module = assemble(tree, traced.evaluating, model.training, Modes(None, flags, proofs[0].refused))
         differences = [difference for proof in proofs for difference in proof.differences]
@@ -131,7 +132,8 @@ def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
 
     def whole(module: nn.Module, calls: list[Example]) -> Graph | None:
         copied = duplicate(module)
-        attempted = (_whole(front_end, module, copied, calls) for front_end in FRONT_ENDS)
+        eager = [Eager(copied, call) for call in calls]
+        attempted = (_whole(front_end, module, eager) for front_end in FRONT_ENDS)
         return next((attempt.graph for attempt in attempted if attempt.graph is not None), None)
 
     name = "regions"
@@ -140,7 +142,7 @@ def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
         if not regions:
             return Attempt(name, None, (Offence(f"{name}: no submodule with parameters can be captured"),))
         tree.train(model.training)
-        proof = prove(twin, tree, example, inner=True)
+        proof = prove(Eager(twin, example, fresh=True), tree)
     except Exception as error:
         return Attempt(name, None, (Offence(f"{name}: {first_line(error)}", user_line(error)),))
     if proof.differences:

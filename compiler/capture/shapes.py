@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from frostline.compiler.capture.proof import batches, on_meta
+from frostline.compiler.capture.eager import batches, on_meta
 from frostline.compiler.graph import Example, Graph, facts, set_facts
 
 _Found = dict[str, tuple[tuple[int, ...], torch.dtype]]

@@ -19,7 +19,6 @@ import torch
 from onnx import helper
 from onnxscript import values
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 
 from frostline.compiler.exported import DOMAIN, named
 from frostline.compiler.graph import Example, Graph, facts
@@ -38,6 +37,7 @@ from frostline.compiler.products import Product, products_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
+from frostline.passes.lowering.flat import Flat
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
 from frostline.schedules import SIGNS, ZERO_ONE, Levels
 
@@ -52,6 +52,7 @@ def lower_portable(graph: Graph) -> onnx.ModelProto:
     """A binary graph as an ONNX model. Raises PassError for any other graph, LoweringError where the exporter fails."""
     check(graph, (binary, integer, packed), "the graph cannot be lowered: it is not {}")
     lowered = graph.copy()
+    _forget_gradients(lowered)
     _use_operators(lowered)
     model = _export(lowered)
     _finish(model)
@@ -79,6 +80,13 @@ def _use_operators(graph: Graph) -> None:
         elif is_binarize(node):
             _replace(nodes, node, _BINARIZERS[levels_of(node)], (node.args[0], name))
     graph.module.recompile()
+
+
+def _forget_gradients(graph: Graph) -> None:
+    """`no_grad` and its like mean nothing in a file."""
+    for node in list(graph.nodes):
+        if node.target is torch._C._set_grad_enabled:
+            graph.module.graph.erase_node(node)
 
 
 def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -138,10 +146,9 @@ def _pads(
 
 
 def _export(graph: Graph) -> onnx.ModelProto:
-    module = graph.module.cpu().eval()
-    inputs = pytree.tree_map_only(Tensor, lambda t: t.cpu(), _at_least_two(graph.example).bound(module))
-    batch = Example((), inputs).batch_size()
-    moving = pytree.tree_map(lambda leaf: _dynamic(leaf, batch), inputs)
+    flat = Flat(graph.module.cpu().eval(), _at_least_two(graph.example))
+    batch = Example(flat.tensors).batch_size()
+    moving = tuple(_dynamic(tensor, batch) for tensor in flat.tensors)
     window = ("inputs", "kernel_shape", "strides", "pads", "dilations", "group")
     table: dict[Any, Any] = {
         _BINARIZERS[SIGNS]: _translation("Binarize", "x", ("site",)),
@@ -153,8 +160,8 @@ def _export(graph: Graph) -> onnx.ModelProto:
     try:
         with _quiet():
             program = torch.onnx.export(
-                module, (), kwargs=inputs, dynamo=True, optimize=False, verbose=False, opset_version=OPSET,
-                dynamic_shapes=moving, custom_translation_table=table,
+                flat, flat.tensors, input_names=flat.names, dynamo=True, optimize=False, verbose=False,
+                opset_version=OPSET, dynamic_shapes=(moving,), custom_translation_table=table,
             )  # fmt: skip
     except Exception as error:
         reasons = [Offence(line) for line in _causes(error)]
@@ -176,9 +183,9 @@ def _at_least_two(example: Example) -> Example:
     return example.picked([0, 0]) if example.batch_size() == 1 else example
 
 
-def _dynamic(leaf: Any, batch: int | None) -> Any:
+def _dynamic(tensor: Tensor, batch: int | None) -> Any:
     """The first dimension of every input that has the batch's size is dynamic."""
-    if isinstance(leaf, Tensor) and leaf.dim() and leaf.shape[0] == batch:
+    if tensor.dim() and tensor.shape[0] == batch:
         return {0: torch.export.Dim.DYNAMIC}
     return None
 
@@ -222,8 +229,11 @@ def _finish(model: onnx.ModelProto) -> None:
         del part.metadata_props[:]  # the exporter's stack traces, most of the file
     renamed: dict[str, str] = {}
     for site, node in named(model):
-        node.name = node.input[0] if node.op_type == "Unpack" else site
+        node.name = node.input[0].removeprefix("net.") if node.op_type == "Unpack" else site
         renamed[node.output[0]] = f"{DOMAIN}/{node.name}"  # a name that no exporter gives
+    renamed |= {held.name: held.name.removeprefix("net.") for held in model.graph.initializer}
+    for held in model.graph.initializer:
+        held.name = renamed[held.name]
     outputs = {value.name for value in model.graph.output}
     for value in [*model.graph.node, *model.graph.value_info]:
         _rename(value, {old: new for old, new in renamed.items() if old not in outputs})

@@ -1,0 +1,163 @@
+"""What a model does by itself: outputs, gradients and buffers, in eval and in train mode, at several batch sizes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from frostline.compiler.graph import Example, duplicate
+from frostline.compiler.tensors import tensors_in
+
+_BATCHES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave: outputs, gradients and buffers by name, and the kind of what was returned; or why it failed."""
+
+    values: dict[str, Tensor]
+    failure: Exception | None = None
+    kind: type = object
+    draws: bool = False
+    """Whether Python or numpy drew a random number, which no graph would draw again."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a model: in a mode, on a batch, which is a size or "own"; `again` is a second run, if one was made."""
+
+    training: bool
+    batch: str
+    inputs: Example
+    outcome: Outcome
+    again: Outcome | None = None
+
+
+class Eager:
+    """The trials of a model on its example. Each is made once, when it is first asked for, however many ask.
+
+    `fresh` makes each on a copy of its own, for models whose Python keeps count of its calls.
+    """
+
+    def __init__(self, model: nn.Module, example: Example, *, fresh: bool = False) -> None:
+        self.model, self.example, self.fresh = model, example, fresh
+        self.failures: dict[bool, Exception] = {}
+        """Why the model does not run, by mode."""
+        self._done: list[Trial] = []
+        self._left = self._trials()
+
+    def trials(self) -> Iterator[Trial]:
+        """Every run that the model takes: nothing is promised where it does not run by itself."""
+        place = 0
+        while True:
+            if place == len(self._done):
+                trial = next(self._left, None)
+                if trial is None:
+                    return
+                self._done.append(trial)
+            yield self._done[place]
+            place += 1
+
+    def _trials(self) -> Iterator[Trial]:
+        for training in (False, True):
+            twin, ran = duplicate(self.model), False
+            for batch, inputs in (*batches(self.example), ("own", self.example)):
+                if (batch == "own" and ran) or (batch == "1" and training):
+                    continue
+                outcome = run(twin, inputs, training)
+                if outcome.failure is not None:
+                    self.failures[training] = outcome.failure
+                    twin = duplicate(self.model)
+                    continue
+                again = None if ran or self.fresh else run(twin, inputs, training)
+                yield Trial(training, batch, inputs, outcome, again)
+                ran = True
+                twin = duplicate(self.model) if self.fresh else twin
+            if ran:
+                self.failures.pop(training, None)
+
+
+def batches(example: Example) -> Iterator[tuple[str, Example]]:
+    """The example at several batch sizes, made of its own samples."""
+    own = example.batch_size()
+    if not own:
+        return
+    for batch in _BATCHES:
+        yield str(batch), example.picked([sample % own for sample in range(batch)])
+
+
+def run_example(model: nn.Module, example: Example) -> None:
+    """Run a model once on its example, in eval mode and without gradients. Raises what the model raises."""
+    model.eval()
+    with torch.no_grad(), torch.random.fork_rng(enabled=not on_meta(model, example)):
+        inputs = example.copied()
+        model(*inputs.args, **inputs.kwargs)
+
+
+def on_meta(model: nn.Module, example: Example) -> bool:
+    """Whether the model or an input has no values."""
+    return any(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((example.args, example.kwargs))))
+
+
+def run(twin: nn.Module, inputs: Example, training: bool) -> Outcome:
+    """Outputs, gradients and buffers of one forward and backward; then all is as it was."""
+    before = [dict(module._buffers) for module in twin.modules()]
+    state = (*twin.parameters(), *twin.buffers())
+    held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in state}
+    twin.train(training).zero_grad(set_to_none=True)
+    given = inputs.copied()
+    devices = sorted({t.device.index or 0 for t in twin.parameters() if t.is_cuda})
+    with torch.random.fork_rng(devices=devices), torch.enable_grad(), _seeded() as draws:
+        torch.manual_seed(0)
+        try:
+            result = twin(*given.args, **given.kwargs)
+            outputs = list(tensors_in(result))
+            loss = sum((_weighted(out) for out in outputs if out.requires_grad), torch.zeros(()))
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            return Outcome({}, error)
+    values = {f"output {index}": out.detach() for index, out in enumerate(outputs)}
+    values |= {f"the gradient of {name}": p.grad for name, p in twin.named_parameters() if p.grad is not None}
+    values |= {f"the buffer {name}": buffer.detach().clone() for name, buffer in twin.named_buffers()}
+    for module, buffers in zip(twin.modules(), before, strict=False):
+        module._buffers.update(buffers)
+    with torch.no_grad():
+        for tensor, value in held.values():
+            tensor.copy_(value)
+    return Outcome(values, None, type(result), bool(draws))
+
+
+@contextmanager
+def _seeded() -> Iterator[list[bool]]:
+    """Python's and numpy's random numbers start from a seed, and go on afterwards as if nothing had been."""
+    before = random.getstate(), np.random.get_state()
+    random.seed(0)
+    np.random.seed(0)
+    start = _drawn()
+    draws: list[bool] = []
+    try:
+        yield draws
+    finally:
+        if _drawn() != start:
+            draws.append(True)
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+
+
+def _drawn() -> Any:
+    """Changes with every random number that is drawn."""
+    return random.getstate(), repr(np.random.get_state())
+
+
+def _weighted(output: Tensor) -> Tensor:
+    """A scalar whose gradient differs from entry to entry, so that no permutation goes unseen."""
+    weights = torch.linspace(0.5, 1.5, output.numel(), device=output.device).reshape(output.shape)
+    return (output.abs() * weights if output.is_complex() else output * weights).sum().cpu()

@@ -1,0 +1,37 @@
+"""A net that takes and returns bare tensors, which is all that an exporter knows, whatever its forward is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from frostline.compiler.graph import Example
+from frostline.compiler.tensors import map_tensors, parts, tensors_in
+
+
+class Flat(nn.Module):
+    """Calls a net with the arguments of an example, in which the tensors are exchanged for those given.
+
+    What it returns are the tensors in what the net returns, in order.
+    """
+
+    def __init__(self, net: fx.GraphModule, example: Example) -> None:
+        super().__init__()
+        self.net = net
+        self._arguments = map_tensors(example.bound(net), lambda tensor: tensor.cpu())
+        named = [pair for name, value in self._arguments.items() for pair in _named(name, value)]
+        self.names = [name for name, _ in named]
+        """What the tensors are called: the argument's name, and the way to the tensor inside of it."""
+        self.tensors = tuple(tensor for _, tensor in named)
+        """The example's own tensors."""
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        left = iter(tensors)
+        return tuple(tensors_in(self.net(**map_tensors(self._arguments, lambda _: next(left)))))
+
+
+def _named(name: str, value: Any) -> list[tuple[str, Tensor]]:
+    if isinstance(value, Tensor):
+        return [(name, value)]
+    return [pair for key, part in parts(value) for pair in _named(f"{name}.{key}", part)]
