@@ -219,7 +219,7 @@ def _all(chosen: list[Entry], jobs: int) -> Iterator[Outcome]:
     """Each model in a process of its own, so that none can spoil another or hang the rest."""
     context = multiprocessing.get_context("fork")
     waiting = list(chosen)
-    running: list[tuple[Entry, Any, Connection, float, list[Outcome]]] = []
+    running: list[tuple[Entry, Any, Any, float, list[Outcome]]] = []
     while waiting or running:
         while waiting and len(running) < jobs:
             entry = waiting.pop(0)

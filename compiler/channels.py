@@ -30,10 +30,10 @@ def channels_of(product: Product) -> tuple[int | None, int | None]:
 def _axes(product: Product, rank: int) -> tuple[int | None, int | None]:
     if product.operation is not EINSUM:
         return product.roles.channels, product.roles.outputs
-    ranks = len(facts(product.weight).shape or ()), rank
+    other = len(facts(product.weight).shape or ())
     first = product.roles.weight == "first"
     equation = str(product.operation.bind(product.node)["equation"])
-    found = plain(equation, ranks if first else ranks[::-1], first)
+    found = plain(equation, (other, rank) if first else (rank, other), first)
     if found is None:
         return None, None
     return (

@@ -22,6 +22,7 @@ class Names:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._region = graph.region
         self._structures = structures(graph)
         self._aliases: dict[int, list[str]] = {}
         for name, parameter in graph.module.named_parameters(remove_duplicate=False):
@@ -36,12 +37,15 @@ class Names:
         root = root_of(product.weight)
         possible = self._possible(root)
         path = facts(product.node).path
-        name = _operation_name(path, possible) or product.operation.name  # or the model itself is the operation
+        inner = _operation_name(path, possible)
+        name = (
+            ".".join(filter(None, (self._region, inner))) or product.operation.name
+        )  # the model itself is the operation
         free = _free(name)
         unique = next(n for n in free if n not in self._operations and joined(n, "activation") not in self._taken)
         self._operations.add(unique)
-        own = joined(name, "weight")
-        weight = own if own in possible or not possible else possible[0]
+        own = joined(inner, "weight")
+        weight = joined(self._region, own if own in possible or not possible else possible[0])
         number = self._structures[root]
         return unique, next(name for name in _free(weight) if self._weights.setdefault(name, number) == number)
 

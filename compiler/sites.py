@@ -128,7 +128,7 @@ def _uses(graph: Graph) -> Iterator[tuple[Hashable, Site]]:
     offences = []
     for product in products:
         node, read, root = product.node, product.activation, root_of(product.weight)
-        name, weight = (joined(region, own) for own in names.of(product))
+        name, weight = names.of(product)
         placed, where = (depths[node], roles[node]), facts(node).where
         if facts(root).dtype != torch.float32:
             offences.append(Offence(f"{weight} is {facts(root).dtype}", where, "use model.float()"))

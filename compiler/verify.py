@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from frostline.compiler.exported import copied, is_site, named, operations, read
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_unpack
 from frostline.compiler.masks import threshold
-from frostline.compiler.reference import Array, Reference, reference_of, samples, twin_of
+from frostline.compiler.reference import Array, Reference, reference_of, samples, shaken, twin_of
 from frostline.compiler.session import open_model, runtime
 from frostline.compiler.whole import Whole
 from frostline.errors import DriftError, Offence, UsageError, first_line
@@ -55,7 +56,8 @@ def verify(
     model = read_model(path)
     twin = twin_of(graph)
     given = graph.example if inputs is None else _example(inputs, kwargs)
-    references = (reference_of(twin, part) for part in samples(given, _PART))
+    parts = list(samples(given, _PART))
+    references = (reference_of(twin, part) for part in parts)
     first = next(references)
     cut = _open(_pieces(model))
     feeds = _piece_inputs(model, first)
@@ -65,8 +67,9 @@ def verify(
     faults += _threshold_faults(first, _run(cut, feeds | _thresholds(first)))
     whole = Whole()
     opened = _open(_exposed(model))
-    for reference in chain([first], references):
-        whole.add(model, reference, _run(opened, _named(model, reference.arguments)))
+    for part, reference in zip(parts, chain([first], references), strict=True):
+        ends = _run(opened, _named(model, reference.arguments))
+        whole.add(model, reference, ends, partial(shaken, twin, part))
     faults += whole.faults()
     if faults:
         raise DriftError(f"{name or path} does not compute what the graph computes", faults)
@@ -92,6 +95,7 @@ def verify(
         values=whole.values,
         decisions=whole.decisions,
         agreeing=whole.agreeing,
+        unstable=whole.unstable,
         file_bytes=size,
         float_bytes=size - packed + unpacked,
         runtime=f"ONNX Runtime {runtime().__version__}",

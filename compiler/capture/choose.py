@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Protocol, cast
 
@@ -37,6 +37,8 @@ FRONT_ENDS: tuple[FrontEnd, ...] = (FxTracer(), Recorder())
 """Those that take a model whole, in the order in which they are tried. After them comes capture by regions."""
 
 _SHOWN = 4
+_ON_VALUES = ("GuardOnDataDependentSymNode", "DataDependentOutputException")
+"""What torch raises where Python asks a fake tensor for a value."""
 
 
 @contextmanager
@@ -54,6 +56,7 @@ class Attempt:
     front_end: str
     graph: Graph | None
     reasons: tuple[Offence, ...] = ()
+    proof: str = ""
 
 
 def capture(
@@ -72,7 +75,7 @@ def capture(
     for attempt in attempts(model, example_inputs, example_kwargs):
         if attempt.graph is not None:
             return attempt.graph
-        reasons += attempt.reasons
+        reasons += [replace(one, what=f"{attempt.front_end}: {one.what}") for one in attempt.reasons]
     raise CaptureError(f"{type(model).__name__} cannot be captured", reasons)
 
 
@@ -119,11 +122,10 @@ def _whole(front_end: FrontEnd, model: nn.Module, calls: list[Eager]) -> Attempt
         if not differences:
             graph = Graph(module, example, f"{front_end.name}, {proofs[0]}")
             record_shapes(graph)
-            return Attempt(front_end.name, graph)
+            return Attempt(front_end.name, graph, proof=str(proofs[0]))
     except Exception as error:
-        reason = Offence(f"{front_end.name}: {first_line(error)}", user_line(error), _advice(error))
-        return Attempt(front_end.name, None, (reason,))
-    return Attempt(front_end.name, None, (*_told(front_end.name, differences), *reads_of_training(model)))
+        return Attempt(front_end.name, None, (_reason(error),))
+    return Attempt(front_end.name, None, (*_told(differences), *reads_of_training(model)))
 
 
 @_quiet()
@@ -140,23 +142,23 @@ def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
     try:
         tree, regions = capture_regions(model, example, whole)
         if not regions:
-            return Attempt(name, None, (Offence(f"{name}: no submodule with parameters can be captured"),))
+            return Attempt(name, None, (Offence("no submodule with parameters can be captured"),))
         tree.train(model.training)
         proof = prove(Eager(twin, example, fresh=True), tree)
     except Exception as error:
-        return Attempt(name, None, (Offence(f"{name}: {first_line(error)}", user_line(error)),))
+        return Attempt(name, None, (_reason(error),))
     if proof.differences:
-        return Attempt(name, None, tuple(_told(name, list(proof.differences))))
+        return Attempt(name, None, tuple(_told(list(proof.differences))))
     inner = {path: region.example for path, region in regions.items()}
     text = f"{name} ({', '.join(regions)}), {proof}"
-    return Attempt(name, Graph(cast(fx.GraphModule, tree), example, text, inner))
+    return Attempt(name, Graph(cast(fx.GraphModule, tree), example, text, inner), proof=str(proof))
 
 
-def _told(name: str, differences: list[str]) -> Iterator[Offence]:
+def _told(differences: list[str]) -> Iterator[Offence]:
     for difference in differences[:_SHOWN]:
-        yield Offence(f"{name}: {difference}")
+        yield Offence(difference)
     if len(differences) > _SHOWN:
-        yield Offence(f"{name}: and {len(differences) - _SHOWN} more differences")
+        yield Offence(f"and {len(differences) - _SHOWN} more differences")
 
 
 def _flags(model: nn.Module) -> dict[bool, dict[str, bool]]:
@@ -182,13 +184,17 @@ def _with_constants(tree: nn.Module, holder: nn.Module, traced: Traced) -> nn.Mo
     return tree
 
 
-def _advice(error: Exception) -> str | None:
+def _reason(error: Exception) -> Offence:
+    """What went wrong, in the user's words where it is known, with their line."""
     text = str(error)
-    if "control flow" in text or "data-dependent" in text:
-        return "no graph can branch on a value: write it with torch.where, or move the choice out of forward"
-    if "batch size as a number" in text:
-        return "use x.shape[0] as it is, without int() or range()"
-    return None
+    if "control flow" in text or type(error).__name__ in (
+        "GuardOnDataDependentSymNode",
+        "DataDependentOutputException",
+    ):
+        remedy = "no graph can branch on a value: write it with torch.where, or move the choice out of forward"
+        return Offence("Python asks for a value here, to branch on it or to compute with it", user_line(error), remedy)
+    remedies = {"batch size as a number": "use x.shape[0] as it is, without int(), range() or a comparison"}
+    return Offence(first_line(error), user_line(error), next((r for key, r in remedies.items() if key in text), None))
 
 
 def _misfits(model: nn.Module, example: Example) -> Iterator[Offence]:

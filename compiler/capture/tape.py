@@ -51,9 +51,7 @@ class Tape(TorchFunctionMode):
     the symbol of the batch size, with the example's own.
     """
 
-    def __init__(
-        self, model: nn.Module, holder: nn.Module, shapes: ShapeEnv, batch: Mapping[sympy.Symbol, int]
-    ) -> None:
+    def __init__(self, model: nn.Module, holder: nn.Module, shapes: ShapeEnv, batch: Mapping[Any, int]) -> None:
         super().__init__()
         self.graph = fx.Graph()
         self.modules = {

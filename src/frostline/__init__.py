@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from frostline.compiler.sites import Site as Site
     from frostline.compiler.sites import sites as sites
     from frostline.compiler.verify import verify as verify
+    from frostline.doctor import Diagnosis as Diagnosis
+    from frostline.doctor import diagnose as diagnose
     from frostline.exporting import export as export
     from frostline.passes.lowering import lower as lower
     from frostline.program import Program as Program
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 # Names are imported when they are first used, so that checking a spec does not load torch.
 _HOMES = {
     "Certificate": "compiler.certificate",
+    "Diagnosis": "doctor",
     "Driver": "compiler.driver",
     "Graph": "compiler.graph",
     "Plan": "compiler.plan",
@@ -51,6 +54,7 @@ _HOMES = {
     "Site": "compiler.sites",
     "capture": "compiler.capture",
     "compile": "program",
+    "diagnose": "doctor",
     "edit_spec": "schedules",
     "export": "exporting",
     "load_checkpoint": "compiler.checkpoint",

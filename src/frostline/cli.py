@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from frostline.errors import FrostlineError, Offence, UsageError
+from frostline.errors import CaptureError, FrostlineError, Offence, UsageError
 from frostline.runs import (
     Recipe,
     begin_run,
@@ -23,6 +23,7 @@ from frostline.runs import (
     example_of,
     finished,
     images_of,
+    model_and_example,
     optimizer_of,
     program_of,
     shape_of,
@@ -65,6 +66,20 @@ def check(spec: SpecFile) -> None:
 def schema() -> None:
     """Print the JSON schema of schedule specs, for editors."""
     typer.echo(json.dumps(ScheduleSpec.model_json_schema(), indent=2))
+
+
+@app.command()
+def doctor(
+    model: Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Returns a model, or (model, args, kwargs).")],
+    input: Annotated[list[str] | None, typer.Option(metavar="2x3x32x32", help="An input's shape; repeat it.")] = None,
+) -> None:
+    """Say which front end captures a model and why others do not, and which weights cannot be reached, with lines."""
+    from frostline.doctor import diagnose
+
+    diagnosis = diagnose(*model_and_example(model, input or []))
+    typer.echo(diagnosis)
+    if diagnosis.winner is None:
+        raise typer.Exit(CaptureError.exit_code)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,25 @@ def example_of(batches: Any) -> Any:
             "a batch is a pair of tensors, inputs and labels", [Offence(f"it is a {type(batch).__name__}")]
         )
     return batch[0][:8]
+
+
+def model_and_example(factory: str, shapes: Sequence[str]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """A factory's model with an example: its own, where it returns `(model, args)` or `(model, args, kwargs)`, or
+    random tensors of these shapes."""
+    import torch
+
+    made = _made(factory)
+    model, args, kwargs = (*made, {})[:3] if isinstance(made, tuple) and len(made) in (2, 3) else (made, None, {})
+    if not isinstance(model, torch.nn.Module):
+        remedy = "return a torch.nn.Module, or (module, args) or (module, args, kwargs)"
+        raise UsageError(f"{factory} returns a {type(model).__name__}", [Offence("not a module", remedy=remedy)])
+    if shapes:
+        generator = torch.Generator().manual_seed(0)
+        args = tuple(torch.randn(shape_of(shape), generator=generator) for shape in shapes)
+    if args is None:
+        remedy = "give --input 2x3x32x32, once for each input, or return (module, args) from the factory"
+        raise UsageError("an example input is needed", [Offence("the factory returns a model alone", remedy=remedy)])
+    return model, args, kwargs
 
 
 def shape_of(text: str) -> tuple[int, ...]:

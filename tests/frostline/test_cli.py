@@ -114,7 +114,7 @@ MODULE = "tests.models.factories"
         (planning(f"{MODULE}:number"), 2, "it should return a torch.nn.Module"),
         (planning(f"{MODULE}:broken"), 2, "tests/models/factories.py:22: ValueError: no such thing"),
         (planning(f"{MODULE}:model", "2xy"), 2, '"2xy" is not a shape'),
-        (planning(f"{MODULE}:branching"), 4, "tests/models/small.py"),
+        (planning(f"{MODULE}:drawing", "2x3x8x8"), 4, "the forward draws random numbers from Python or numpy"),
         (planning(f"{MODULE}:model", "2x3x8x8", 1), 5, "of 1 steps for 2 windows"),
         (["check", "none.yaml"], 3, "cannot read the spec none.yaml"),
         (["verify", "none.onnx"], 8, "cannot read none.onnx"),
@@ -174,3 +174,18 @@ def test_a_run_that_is_not_done_is_not_exported(run: Run, tmp_path: Path, monkey
 def interrupt_at_once(*_: object) -> float:
     os.kill(os.getpid(), signal.SIGINT)
     return 0.0
+
+
+def test_the_doctor_says_what_stands_in_the_way(run: Run) -> None:
+    code, out, _ = run("doctor", "tests.models.factories:branching_with_example")
+    assert code == 0
+    assert out.startswith("Branching: captured by regions\n\nfx: fails\n  tests/models/small.py:")
+    code, out, _ = run("doctor", "tests.models.factories:model", "--input", "2x3x8x8")
+    assert code == 0
+    assert "fx: taken" in out
+    assert "4 weights and 4 activations can turn binary, in 4 levels of depth" in out
+    code, out, _ = run("doctor", "tests.models.factories:drawing_with_example")
+    assert code == 4
+    assert "no front end captures it" in out
+    assert run("doctor", "tests.models.factories:model")[0] == 2
+    assert run("doctor", "tests.models.factories:number", "--input", "2")[0] == 2

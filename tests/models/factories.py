@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.models.small import Branching, chain
+from tests.models.small import Branching, Drawing, Recurrent, chain
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -30,3 +30,19 @@ def data() -> tuple[Batches, Batches]:
     generator = torch.Generator().manual_seed(0)
     batches = [(torch.randn(16, 3, 8, 8, generator=generator), torch.arange(16) % 5) for _ in range(5)]
     return batches[:4], batches[4:]
+
+
+def branching_with_example() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return Branching(), (torch.randn(2, 4, generator=torch.Generator().manual_seed(0)),)
+
+
+def recurrent_with_example() -> tuple[nn.Module, tuple[Tensor, ...], dict[str, Tensor]]:
+    return Recurrent(), (torch.zeros(2, 5, 4),), {"scale": torch.ones(1)}
+
+
+def drawing_with_example() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return Drawing(4, 4), (torch.zeros(2, 4),)
+
+
+def drawing() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), Drawing(192, 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -183,3 +185,25 @@ def positive_chain(layers: int = 3, width: int = 6) -> nn.Module:
 
 ZERO_ONE = [{"sites": "*.activation", "levels": [0, 1]}]
 """Overrides that turn every activation into 0 and 1."""
+
+
+class Recurrent(nn.Module):
+    """An LSTM between two linear layers, a ReLU before the last, and a flag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(4, 6)
+        self.lstm = nn.LSTM(6, 5, batch_first=True)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:
+        x, _ = self.lstm(self.embed(x) * scale)
+        x = functional.dropout(x, 0.5, self.training)
+        return self.head(torch.relu(x))
+
+
+class Drawing(nn.Linear):
+    """Draws random numbers that no graph would draw again."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) * random.choice([1.0, 1.0])  # noqa: S311

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +10,7 @@ from torch import nn
 import frostline as fl
 from frostline.compiler.capture import attempts
 from frostline.errors import CaptureError, UsageError
-from tests.models.small import Attention, Branching, Moody, Spare, Tied, chain
+from tests.models.small import Attention, Branching, Drawing, Moody, Spare, Tied, chain
 
 
 def reasons(model: nn.Module, inputs: object, **kwargs: object) -> str:
@@ -82,7 +81,7 @@ def test_each_front_end_says_why_it_failed_with_the_user_s_line() -> None:
 def test_a_flag_that_fx_bakes_in_is_noticed() -> None:
     fx, recorder, _ = attempts(Moody(), (torch.randn(2, 4),))
     what = [str(reason) for reason in fx.reasons]
-    assert "  fx: in eval mode, batch of 1, output 0 differs" in what
+    assert "  in eval mode, batch of 1, output 0 differs" in what
     assert "it asks self.training here\n    -> a traced graph has one mode" in what[-1]
     assert recorder.graph is not None
 
@@ -150,11 +149,6 @@ class TwoOptions(nn.Linear):
         self, input: torch.Tensor, scale: float | None = None, shift: torch.Tensor | None = None
     ) -> torch.Tensor:
         return super().forward(input) + (0 if shift is None else shift)
-
-
-class Drawing(nn.Linear):
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return super().forward(input) * random.choice([1.0, 1.0])  # noqa: S311
 
 
 class Counting(nn.Linear):
