@@ -76,17 +76,20 @@ class Site:
 def sites(graph: Graph) -> tuple[Site, ...]:
     """All sites of a graph in the order of their depth as soon as possible, ties in graph order.
 
-    Raises CaptureError where a weight is no float32, the one type that is trained and lowered.
+    Raises CaptureError where no weight is float32, the one type that is trained and lowered.
     """
-    parts = [_sites(part) for part in graph.parts()]
+    offences: list[Offence] = []
+    parts = [_sites(part, offences) for part in graph.parts()]
+    if offences and not any(parts):
+        raise CaptureError("only float32 can be trained and lowered", offences)
     if graph.regions:
         parts = list(_in_a_row(parts))
     return tuple(sorted((site for part in parts for site in part), key=lambda site: site.depth))
 
 
-def _sites(graph: Graph) -> list[Site]:
+def _sites(graph: Graph, offences: list[Offence]) -> list[Site]:
     found: dict[Hashable, Site] = {}
-    for key, site in _uses(graph):
+    for key, site in _uses(graph, offences):
         known = found.get(key)
         if known is None:
             found[key] = site
@@ -115,8 +118,11 @@ def _after(site: Site, before: Depths, lost: set[str]) -> Site:
     return replace(site, depth=site.depth + before.asap, operands=operands)
 
 
-def _uses(graph: Graph) -> Iterator[tuple[Hashable, Site]]:
-    """Every operand as a site of its own, under a key that is the same for operands of one site."""
+def _uses(graph: Graph, offences: list[Offence]) -> Iterator[tuple[Hashable, Site]]:
+    """Every operand as a site of its own, under a key that is the same for operands of one site.
+
+    Weights that are no float32 are no sites, but `offences`.
+    """
     products, flow, names = products_of(graph), flow_of(graph), Names(graph)
     region = graph.region
     nodes = [product.node for product in products]
@@ -125,13 +131,13 @@ def _uses(graph: Graph) -> Iterator[tuple[Hashable, Site]]:
     depths = depths_of(graph.module, nodes, levels, heights)
     roles = roles_of(graph, products, flow, levels, heights)
     same = structures(graph)
-    offences = []
     for product in products:
         node, read, root = product.node, product.activation, root_of(product.weight)
         name, weight = names.of(product)
         placed, where = (depths[node], roles[node]), facts(node).where
         if facts(root).dtype != torch.float32:
             offences.append(Offence(f"{weight} is {facts(root).dtype}", where, "use model.float()"))
+            continue
         channels, outputs = channels_of(product)
         operand = Operand(joined(name, "activation"), name, node.name, "input", *placed, channels)
         positive = never_negative(read, graph)
@@ -140,8 +146,6 @@ def _uses(graph: Graph) -> Iterator[tuple[Hashable, Site]]:
         operand = Operand(weight, name, node.name, "weight", *placed, outputs)
         shape = facts(root).shape or ()
         yield same[root], Site(weight, depth, "weight", shape, where, (operand,), region=region)
-    if offences:
-        raise CaptureError("only float32 can be trained and lowered", offences)
 
 
 def _without_batch(node: fx.Node) -> tuple[int, ...]:

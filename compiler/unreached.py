@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import fx, nn
 
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.names import joined
+from frostline.compiler.operations import operation_of
 from frostline.compiler.products import above, held_parameters, products_of
 from frostline.compiler.rearrangements import called, rearranged, root_of
 
@@ -30,7 +32,8 @@ def unreached(graph: Graph) -> tuple[Unreached, ...]:
         return (*(one for part in graph.parts() for one in unreached(part)), *_between(graph))
     reached: set[fx.Node] = set()
     for product in products_of(graph):
-        reached.update(above(root_of(product.weight)))
+        if facts(product.weight).dtype == torch.float32:
+            reached.update(above(root_of(product.weight)))
     weights = {id(parameter) for _, parameter in held_parameters(graph, reached)}
     found: dict[str, Unreached] = {}
     for node in graph.nodes:
@@ -79,6 +82,8 @@ def _reason(graph: Graph, node: fx.Node) -> str:
             return "looked up, not multiplied"
         return f"used by {type(module).__name__}, which is no operation that can be binarized"
     name = called(node)
+    if operation_of(node) is not None:
+        return "only weights of float32 can turn binary"
     if name in _RECURRENT:
         return f"{name} runs as a whole: its weights cannot be reached"
     return "looked up, not multiplied" if "embedding" in name else f"used by {name or node.op}, in no product"

@@ -141,7 +141,8 @@ def _pieces(model: onnx.ModelProto) -> onnx.ModelProto:
     for site, node in operations(cut):
         source = renamed.get(node.input[0], node.input[0])
         if not source.startswith("binary:"):
-            shown[source] = None
+            if not source.startswith("product:"):  # else there is no float part between two products
+                shown[source] = None
             source = f"given:{site}"
         node.input[0], node.output[0] = source, f"own:{site}"
         feeds[source] = shown[node.output[0]] = None

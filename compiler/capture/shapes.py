@@ -31,9 +31,9 @@ def record_shapes(graph: Graph) -> None:
         if node.name not in own:
             continue
         shape, dtype = own[node.name]
-        shapes = [found[node.name][0] for found in runs if node.name in found]
+        shapes = [shape, *(found[node.name][0] for found in runs if node.name in found)]
         axes: tuple[int, ...] = (0,)
-        if len(shapes) > 1 and len({len(each) for each in shapes}) == 1:
+        if len({len(each) for each in shapes}) == 1:  # a model that takes no other batch than its own has none
             axes = tuple(axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1)
         set_facts(node, replace(facts(node), shape=shape, dtype=dtype, batch=axes))
 

@@ -37,6 +37,7 @@ from frostline.compiler.products import Product, products_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
+from frostline.passes.lowering.attention import attend
 from frostline.passes.lowering.flat import Flat
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
 from frostline.schedules import SIGNS, ZERO_ONE, Levels
@@ -52,7 +53,7 @@ def lower_portable(graph: Graph) -> onnx.ModelProto:
     """A binary graph as an ONNX model. Raises PassError for any other graph, LoweringError where the exporter fails."""
     check(graph, (binary, integer, packed), "the graph cannot be lowered: it is not {}")
     lowered = graph.copy()
-    _forget_gradients(lowered)
+    _prepare(lowered)
     _use_operators(lowered)
     model = _export(lowered)
     _finish(model)
@@ -82,11 +83,13 @@ def _use_operators(graph: Graph) -> None:
     graph.module.recompile()
 
 
-def _forget_gradients(graph: Graph) -> None:
-    """`no_grad` and its like mean nothing in a file."""
+def _prepare(graph: Graph) -> None:
+    """`no_grad` and its like mean nothing in a file, and attention is spelled out."""
     for node in list(graph.nodes):
         if node.target is torch._C._set_grad_enabled:
             graph.module.graph.erase_node(node)
+        elif node.target is torch.nn.functional.scaled_dot_product_attention:
+            node.target = attend
 
 
 def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -231,10 +234,11 @@ def _finish(model: onnx.ModelProto) -> None:
     for site, node in named(model):
         node.name = node.input[0].removeprefix("net.") if node.op_type == "Unpack" else site
         renamed[node.output[0]] = f"{DOMAIN}/{node.name}"  # a name that no exporter gives
-    renamed |= {held.name: held.name.removeprefix("net.") for held in model.graph.initializer}
-    for held in model.graph.initializer:
-        held.name = renamed[held.name]
     outputs = {value.name for value in model.graph.output}
+    for held in model.graph.initializer:
+        if held.name not in outputs:
+            own = held.name.removeprefix("net.")
+            renamed[held.name], held.name = own, own
     for value in [*model.graph.node, *model.graph.value_info]:
         _rename(value, {old: new for old, new in renamed.items() if old not in outputs})
     known = functions()
