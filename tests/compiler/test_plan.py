@@ -15,6 +15,8 @@ from frostline.compiler.depths import Depths
 from frostline.compiler.plan import Plan
 from frostline.compiler.sites import Operand, Site
 from frostline.errors import PlanError
+from tests.models.bert import Bert
+from tests.models.mobilenet import MobileNetV2
 from tests.models.resnet import resnet18, resnet50
 from tests.models.small import ZERO_ONE, Attention, Positive, Tied, chain, spec
 
@@ -227,13 +229,17 @@ def test_the_text_of_a_plan_with_all_that_is_optional(golden: Callable[[str, str
         ("tied", Tied, (2, 4)),
         ("resnet18", lambda: resnet18().to("meta"), (2, 3, 32, 32)),
         ("resnet50", lambda: resnet50().to("meta"), (2, 3, 32, 32)),
+        ("mobilenet-v2", lambda: MobileNetV2().to("meta"), (2, 3, 224, 224)),
+        ("bert-base", lambda: Bert().to("meta"), (2, 128)),
     ],
 )
 def test_the_text_of_a_plan(
     name: str, make: Callable[[], nn.Module], shape: tuple[int, ...], golden: Callable[[str, str], None]
 ) -> None:
     model = make()
-    graph = fl.capture(model, (torch.zeros(shape, device=next(model.parameters()).device),))
+    device = next(model.parameters()).device
+    tokens = torch.zeros(shape, dtype=torch.long, device=device)
+    graph = fl.capture(model, (tokens, tokens) if name == "bert-base" else (torch.zeros(shape, device=device),))
     overrides = [{"sites": "*.weight", "curve": {"kind": "cosine"}}] if name == "attention" else []
     golden(f"plan-{name}", str(fl.plan(spec(overrides=overrides), fl.sites(graph), 10_000)))
 
