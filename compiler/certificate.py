@@ -42,8 +42,8 @@ class Certificate:
     values: int
     decisions: int
     agreeing: int
-    unstable: int
-    """Decisions that file and graph make differently, and that the graph itself changes when rounding moves it."""
+    steady: int
+    """Samples in which no binary value differs; decisions can differ in the others alone."""
     file_bytes: int
     float_bytes: int
     runtime: str
@@ -77,11 +77,8 @@ class Certificate:
             f"{self.agreeing} of {self.decisions} decisions agree",
             f"  size         {self.file_bytes:,} bytes; with float32 weights {self.float_bytes:,} ({self.ratio:.1f} x)",
         ]
-        if self.unstable:
-            differing = self.decisions - self.agreeing
-            lines.append(
-                f"               of {differing} that differ, {self.unstable} hang on rounding in the graph too"
-            )
+        if self.steady < self.samples:
+            lines.append(f"               in {self.steady} of {self.samples} samples no binary value differs")
         if self.constant:
             names = ", ".join(self.constant)
             lines.append(f"  WARNING      one value only, for all samples, and so no information: {names}")

@@ -20,7 +20,6 @@ from frostline.errors import Offence, UsageError, first_line
 from frostline.schedules import Levels
 
 Array = npt.NDArray[Any]
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -84,21 +83,6 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
         if not is_binarize(product.activation):
             found.inputs[name] = values[product.activation]
     return found
-
-
-def shaken(graph: Graph, inputs: Example) -> list[list[Array]]:
-    """The outputs of a graph on the CPU whose parameters are moved by as much as rounding moves values, four times."""
-    outputs = []
-    for seed in range(4):
-        module = copy.deepcopy(graph.module)
-        generator = torch.Generator().manual_seed(seed)
-        given = map_tensors(inputs.bound(module), lambda tensor: tensor.cpu())
-        with torch.no_grad():
-            for tensor in (*module.parameters(), *module.buffers()):
-                if tensor.is_floating_point():
-                    tensor.mul_(1 + _ROUNDING * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype))
-            outputs.append(_arrays(module(**given)))
-    return outputs
 
 
 def samples(inputs: Example, count: int) -> Iterator[Example]:

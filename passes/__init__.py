@@ -1,12 +1,13 @@
 """The rewrites, one a file. `FREEZING` is the list that turns a settled graph into a binary one."""
 
 from frostline.compiler.rewriting import Pass
+from frostline.passes.drop_unread import DropUnread
 from frostline.passes.freeze_masks import FreezeMasks
 from frostline.passes.insert_masks import InsertMasks
 from frostline.passes.pack_weights import PackWeights
 from frostline.passes.split_bias import SplitBias
 from frostline.passes.use_linear import UseLinear
 
-FREEZING: tuple[Pass, ...] = (FreezeMasks(), UseLinear(), SplitBias(), PackWeights())
+FREEZING: tuple[Pass, ...] = (FreezeMasks(), DropUnread(), UseLinear(), SplitBias(), PackWeights())
 
-__all__ = ["FREEZING", "FreezeMasks", "InsertMasks", "PackWeights", "SplitBias", "UseLinear"]
+__all__ = ["FREEZING", "DropUnread", "FreezeMasks", "InsertMasks", "PackWeights", "SplitBias", "UseLinear"]

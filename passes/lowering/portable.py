@@ -161,7 +161,7 @@ def _export(graph: Graph) -> onnx.ModelProto:
         torch.ops.frostline.unpack.default: _translation("Unpack", "bits", ("inputs", "shape", "site")),
     }
     try:
-        with _quiet():
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 flat, flat.tensors, input_names=flat.names, dynamo=True, optimize=False, verbose=False,
                 opset_version=OPSET, dynamic_shapes=(moving,), custom_translation_table=table,
@@ -259,12 +259,14 @@ def _rename(value: onnx.NodeProto | onnx.ValueInfoProto, renamed: dict[str, str]
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter talks to the user about itself; none of it is theirs to act on."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -196,7 +196,7 @@ def test_a_layer_of_attention_is_opened_and_its_projections_are_seen() -> None:
     ]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(batch=st.integers(1, 40))
 def test_any_batch_size_fits(batch: int) -> None:
     model = BatchInReshape().eval()

@@ -1,0 +1,135 @@
+"""Models that take another front end than fx, through the whole path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import frostline as fl
+from frostline.compiler.graph import modes_of
+from frostline.compiler.invariants import mask_nodes
+from frostline.errors import LoweringError
+from tests.models.bert import Bert
+from tests.models.small import Recurrent, spec
+
+
+def trained(model: nn.Module, *inputs: Tensor, steps: int = 4, **edits: Any) -> fl.Program:
+    """A program after all its steps, of SGD on the sum of what the net returns."""
+    edits = {"progression__order": "global", "binarize__keep_float": []} | edits
+    program = fl.compile(model, spec(**edits), inputs, total_steps=steps)
+    optimizer = torch.optim.SGD(program.net.parameters(), lr=0.01)
+    program.net.train()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        program.net(*inputs).sum().backward()
+        optimizer.step()
+        program.advance()
+    return program
+
+
+def exported(binary: fl.Graph, path: Path) -> fl.Certificate:
+    certificate = fl.export(binary, path)
+    assert path.exists()
+    assert all(proof.products == "equal" for proof in certificate.operations)
+    return certificate
+
+
+def test_attention_of_torch_s_own_with_dropout(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+    program = trained(model, torch.randn(4, 5, 8))
+    assert "recorder" in program.graph.captured
+    certificate = exported(program.freeze(), tmp_path / "model.onnx")
+    assert len(certificate.operations) == 8
+
+
+def test_bert_with_tokens_and_a_mask(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokens, mask = torch.randint(0, 50, (3, 7)), torch.ones(3, 7, dtype=torch.long)
+    mask[1, 4:] = 0
+    program = trained(Bert(layers=1, width=16, heads=2, words=50), tokens, mask)
+    certificate = exported(program.freeze(), tmp_path / "model.onnx")
+    assert [proof.operation for proof in certificate.operations] == [
+        "layers.0.attention.query", "layers.0.attention.key", "layers.0.attention.value", "layers.0.attention.output",
+        "layers.0.up", "layers.0.down", "pooler", "classifier",
+    ]  # fmt: skip
+
+
+def test_both_modes_are_masked_by_the_same_masks() -> None:
+    program = fl.compile(
+        Recurrent(), spec(binarize__keep_float=[]), (torch.randn(2, 5, 4), torch.ones(1)), total_steps=8
+    )
+    training = modes_of(program.net).training
+    assert training is not None
+    masks = {str(node.target) for node, _ in mask_nodes(program.graph)}
+    assert masks == {str(node.target) for node in training.nodes if "frostline_masks" in str(node.target)}
+    assert len(masks) == 4
+    x = torch.randn(64, 5, 4)
+    net = program.net
+    assert not torch.equal(net.train()(x, torch.ones(1)), net.eval()(x, torch.ones(1)))
+
+
+def test_what_differs_between_the_modes_is_trained_and_frozen(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = trained(Recurrent(), torch.randn(4, 5, 4), torch.ones(1))
+    assert [one.name for one in program.plan.unreached] == ["lstm"]
+    binary = program.freeze()
+    assert modes_of(binary.module).training is None
+    exported(binary, tmp_path / "model.onnx")
+
+
+class Halving(nn.Module):
+    """Halves an image as long as its values are large: a loop on values, which calls one block at many sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Hardtanh())
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        while x.shape[-1] > 2 and float(x.detach().abs().mean()) < 1e6:
+            x = self.block(x)[..., ::2, ::2]
+        return self.head(x.mean((2, 3)))
+
+
+def test_regions_are_masked_trained_frozen_and_exported_one_by_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 16, 16)
+    program = trained(Halving(), x, progression__per="channel", progression__order="forward")
+    assert program.graph.captured.startswith("regions (stem, block, head)")
+    assert [window.label for window in program.plan.windows] == ["depth 1", "depth 2", "depth 3"]
+    binary = program.freeze()
+    assert binary.module.eval()(x).shape == (4, 5)
+    with program.binarized() as net:
+        torch.testing.assert_close(net.eval()(x), binary.module(x))
+    with pytest.raises(LoweringError, match="captured in regions is no one file"):
+        fl.export(binary, tmp_path / "model.onnx")
+    for part in binary.parts():
+        exported(part, tmp_path / f"{part.region}.onnx")
+
+
+def test_regions_resume_where_they_were() -> None:
+    x = torch.randn(2, 3, 16, 16)
+    one, other = (
+        fl.compile(Halving(), spec(progression__per="channel", binarize__keep_float=[]), (x,), total_steps=9)
+        for _ in range(2)
+    )
+    for _ in range(5):
+        one.advance()
+    other.net.load_state_dict(one.net.state_dict())
+    other.load_state_dict(one.state_dict())
+    torch.testing.assert_close(other.net.eval()(x), one.net.eval()(x))
+
+
+def test_masks_of_elements_do_not_fit_a_block_that_is_called_at_two_sizes() -> None:
+    program = fl.compile(Halving(), spec(binarize__keep_float=[]), (torch.randn(2, 3, 16, 16),), total_steps=9)
+    with pytest.raises(fl.FrostlineError) as caught:
+        program.net(torch.randn(2, 3, 16, 16))
+    assert str(caught.value).startswith("block.0.activation has another shape than in the example")
+    assert "`per: channel`" in str(caught.value)
