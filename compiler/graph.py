@@ -91,7 +91,8 @@ class Graph:
 
     `captured` says by which front end, and what was proven of it. A model that was captured in regions keeps its own
     Python; `regions` are then the paths of the submodules that are graphs, with what they were captured with, and
-    `parts()` those graphs. A part knows as `region` where it stands.
+    `parts()` those graphs. A part knows as `region` where it stands. Where such a model can be captured whole in eval
+    mode, `evaluating` is that graph, over the same parameters: it is what can be shipped.
     """
 
     module: fx.GraphModule = field(repr=False)
@@ -99,6 +100,7 @@ class Graph:
     captured: str
     regions: Mapping[str, Example] = field(default_factory=dict, repr=False)
     region: str = ""
+    evaluating: Graph | None = field(default=None, repr=False)
 
     @property
     def nodes(self) -> Iterable[fx.Node]:

@@ -135,6 +135,23 @@ def plan(
     return Plan(spec, total_steps, steps_per_epoch, tuple(windows), tuple(kept), tuple(unmatched), tuple(unreached))
 
 
+def retargeted(plan: Plan, sites: Sequence[Site]) -> Plan | None:
+    """The same plan for another graph of the model, by the names of the operands; None where it has not all of them."""
+    places = {(one.operation, one.argument): (site, one) for site in sites for one in site.operands}
+    windows = []
+    for window in plan.windows:
+        turns = []
+        for turn in window.turns:
+            names = [(operand.operation, operand.argument) for operand in turn.site.operands]
+            if not all(name in places for name in names):
+                return None
+            found = [places[name] for name in names]
+            site = replace(found[0][0], name=turn.site.name, operands=tuple(operand for _, operand in found))
+            turns.append(replace(turn, site=site, per="element"))
+        windows.append(replace(window, turns=tuple(turns)))
+    return replace(plan, windows=tuple(windows))
+
+
 def _rounded(numerator: int, denominator: int) -> int:
     """The nearest integer to a ratio, halves upwards: the same rule as for durations."""
     return (2 * numerator + denominator) // (2 * denominator)

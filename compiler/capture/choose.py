@@ -15,7 +15,7 @@ from torch import fx, nn
 from frostline.compiler.capture.eager import Eager, on_meta, run_example
 from frostline.compiler.capture.fx_tracer import FxTracer
 from frostline.compiler.capture.proof import prove
-from frostline.compiler.capture.recorder import Recorder
+from frostline.compiler.capture.recorder import Recorder, record
 from frostline.compiler.capture.regions import capture_regions
 from frostline.compiler.capture.shapes import record_shapes
 from frostline.compiler.capture.traced import Traced
@@ -124,8 +124,9 @@ def _whole(front_end: FrontEnd, model: nn.Module, calls: list[Eager]) -> Attempt
             record_shapes(graph)
             return Attempt(front_end.name, graph, proof=str(proofs[0]))
     except Exception as error:
-        return Attempt(front_end.name, None, (_reason(error),))
-    return Attempt(front_end.name, None, (*_told(differences), *reads_of_training(model)))
+        asked = reads_of_training(model) if "train mode takes" in str(error) else ()
+        return Attempt(front_end.name, None, (_reason(error), *asked))
+    return Attempt(front_end.name, None, tuple(_told(differences)))
 
 
 @_quiet()
@@ -151,7 +152,21 @@ def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
         return Attempt(name, None, tuple(_told(list(proof.differences))))
     inner = {path: region.example for path, region in regions.items()}
     text = f"{name} ({', '.join(regions)}), {proof}"
-    return Attempt(name, Graph(cast(fx.GraphModule, tree), example, text, inner), proof=str(proof))
+    graph = Graph(cast(fx.GraphModule, tree), example, text, inner, evaluating=_evaluating(model, twin, example))
+    return Attempt(name, graph, proof=str(proof))
+
+
+def _evaluating(model: nn.Module, twin: nn.Module, example: Example) -> Graph | None:
+    """The model captured whole in eval mode alone, if it can be."""
+    try:
+        holder = duplicate(twin)
+        traced = Traced(record(duplicate(twin).eval(), holder, example))
+        refused = Modes(refused="it is captured in regions for training, and whole for eval mode only")
+        module = assemble(_with_constants(share(model), holder, traced), traced.evaluating, False, refused)
+        proof = prove(Eager(twin, example, modes=(False,)), module)
+    except Exception:
+        return None
+    return None if proof.differences else Graph(module, example, f"recorder, {proof}")
 
 
 def _told(differences: list[str]) -> Iterator[Offence]:
@@ -193,7 +208,10 @@ def _reason(error: Exception) -> Offence:
     ):
         remedy = "no graph can branch on a value: write it with torch.where, or move the choice out of forward"
         return Offence("Python asks for a value here, to branch on it or to compute with it", user_line(error), remedy)
-    remedies = {"batch size as a number": "use x.shape[0] as it is, without int(), range() or a comparison"}
+    remedies = {
+        "train mode takes": "a traced graph has one mode: use a module that knows it, such as nn.Dropout",
+        "batch size as a number": "use x.shape[0] as it is, without int(), range() or a comparison",
+    }
     return Offence(first_line(error), user_line(error), next((r for key, r in remedies.items() if key in text), None))
 
 

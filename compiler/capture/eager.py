@@ -46,8 +46,10 @@ class Eager:
     `fresh` makes each on a copy of its own, for models whose Python keeps count of its calls.
     """
 
-    def __init__(self, model: nn.Module, example: Example, *, fresh: bool = False) -> None:
-        self.model, self.example, self.fresh = model, example, fresh
+    def __init__(
+        self, model: nn.Module, example: Example, *, fresh: bool = False, modes: tuple[bool, ...] = (False, True)
+    ) -> None:
+        self.model, self.example, self.fresh, self.modes = model, example, fresh, modes
         self.failures: dict[bool, Exception] = {}
         """Why the model does not run, by mode."""
         self._done: list[Trial] = []
@@ -66,7 +68,7 @@ class Eager:
             place += 1
 
     def _trials(self) -> Iterator[Trial]:
-        for training in (False, True):
+        for training in self.modes:
             twin, ran = duplicate(self.model), False
             for batch, inputs in (*batches(self.example), ("own", self.example)):
                 if (batch == "own" and ran) or (batch == "1" and training):

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from frostline.compiler.capture.traced import Traced
+from frostline.compiler.capture.traced import Traced, same
 from frostline.compiler.capture.user_line import calling_line
-from frostline.compiler.graph import Example, Facts, set_facts
+from frostline.compiler.graph import Example, Facts, duplicate, set_facts
 
 _OPENED = (nn.Linear, _ConvNd, nn.MultiheadAttention)
 
@@ -26,18 +27,34 @@ class FxTracer:
     name = "fx"
 
     def trace(self, model: nn.Module, example: Example) -> Traced:
-        """The graph of a model's forward; arguments that the example leaves out keep their defaults."""
-        signature = inspect.signature(model.forward)
-        for parameter in signature.parameters.values():
-            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and _gathers(parameter, example):
-                raise TypeError(f"forward gathers arguments in *{parameter.name}: name each of them")
-        given = signature.bind(*example.args, **example.kwargs).arguments
-        left_out = {
-            name: parameter.default
-            for name, parameter in signature.parameters.items()
-            if name not in given and parameter.default is not inspect.Parameter.empty
-        }
-        return Traced(_Tracer(model).trace(model, concrete_args=left_out or None))
+        """The graph of a model's forward; arguments that the example leaves out keep their defaults.
+
+        Raises TypeError where it would be wrong in silence: the modes differ, or a branch was decided by chance.
+        """
+        graphs = []
+        for twin in (model.eval(), duplicate(model).train()):
+            before = torch.get_rng_state()
+            graphs.append(_trace(twin, example))
+            if not torch.equal(before, torch.get_rng_state()):
+                torch.set_rng_state(before)
+                raise TypeError("the forward draws random numbers that would be drawn only once, while tracing")
+        if not same(*graphs):
+            raise TypeError("train mode takes another way than eval mode")
+        return Traced(graphs[0])
+
+
+def _trace(model: nn.Module, example: Example) -> fx.Graph:
+    signature = inspect.signature(model.forward)
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) and _gathers(parameter, example):
+            raise TypeError(f"forward gathers arguments in *{parameter.name}: name each of them")
+    given = signature.bind(*example.args, **example.kwargs).arguments
+    left_out = {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if name not in given and parameter.default is not inspect.Parameter.empty
+    }
+    return _Tracer(model).trace(model, concrete_args=left_out or None)
 
 
 def _gathers(parameter: inspect.Parameter, example: Example) -> bool:

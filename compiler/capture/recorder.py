@@ -38,9 +38,9 @@ class Recorder:
 
     def trace(self, model: nn.Module, example: Example) -> Traced:
         """The graphs of a model's forward in eval and in train mode; one, where they are the same."""
-        evaluating = _record(duplicate(model).eval(), model, example)
+        evaluating = record(duplicate(model).eval(), model, example)
         try:
-            training = _record(duplicate(model).train(), model, example)
+            training = record(duplicate(model).train(), model, example)
         except Exception:
             if _runs(duplicate(model).train(), example):
                 raise
@@ -56,8 +56,11 @@ def _runs(model: nn.Module, example: Example) -> bool:
     return True
 
 
-def _record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
-    """Run `twin`, a copy that is thrown away. Tensors that belong to no module are left as attributes of `holder`."""
+def record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
+    """The calls of one forward of `twin`, a copy that is thrown away.
+
+    Tensors that belong to no module are left as attributes of `holder`.
+    """
     shapes = ShapeEnv(allow_scalar_outputs=True, allow_dynamic_output_shape_ops=True)
     fakes = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
     hint = _hint(twin, example)

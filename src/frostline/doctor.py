@@ -70,7 +70,9 @@ def _of_attempt(attempt: Attempt, verdict: str) -> Iterator[str]:
         yield "  eval mode only: the model itself does not run in train mode on its example"
     if graph.regions:
         yield f"  regions: {', '.join(graph.regions)}"
-        yield "  a branch that the example did not take was not seen; each region can be an ONNX file, the whole cannot"
+        yield "  a branch that the example did not take was not seen"
+        whole = "eval mode is captured whole, and can be one ONNX file"
+        yield f"  {whole if graph.evaluating else 'each region can be an ONNX file, the whole cannot'}"
 
 
 def _listed(parts: list[Any]) -> str:

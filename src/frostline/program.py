@@ -13,7 +13,7 @@ from frostline.compiler.capture import capture
 from frostline.compiler.driver import Driver
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import mask_nodes, settled
-from frostline.compiler.plan import Plan, plan
+from frostline.compiler.plan import Plan, plan, retargeted
 from frostline.compiler.rewriting import check, run
 from frostline.compiler.sites import sites
 from frostline.compiler.unreached import unreached
@@ -72,12 +72,28 @@ class Program:
         self.driver.resume(state["step"])
 
     def freeze(self) -> Graph:
-        """The fully binary graph, with tensors of its own.
+        """The fully binary graph, with tensors of its own: of a model in regions, the whole where eval mode is one.
 
         Raises PassError, naming every site that is not settled, before the plan is done.
         """
         check(self.graph, (settled,), f"the program cannot be frozen at step {self.step}: it is not {{}}")
-        return run(self.graph.snapshot(), FREEZING)
+        return run(self._whole() or self.graph.snapshot(), FREEZING)
+
+    def _whole(self) -> Graph | None:
+        """What was trained in regions as one settled graph in eval mode; None where there is none, or a site is not in
+        it."""
+        if self.graph.evaluating is None:
+            return None
+        whole = self.graph.evaluating.snapshot()
+        held = {name: value for name, value in self.net.state_dict().items() if name in whole.module.state_dict()}
+        whole.module.load_state_dict(held)
+        turns = retargeted(self.plan, sites(whole))
+        if turns is None:
+            return None
+        masked = run(whole, (InsertMasks(turns),))
+        for _, mask in mask_nodes(masked):
+            mask.mask.fill_(True)
+        return masked
 
 
 def compile(

@@ -14,7 +14,7 @@ from frostline.compiler.graph import modes_of
 from frostline.compiler.invariants import mask_nodes
 from frostline.errors import LoweringError
 from tests.models.bert import Bert
-from tests.models.small import Recurrent, spec
+from tests.models.small import LayerDrop, Recurrent, spec
 
 
 def trained(model: nn.Module, *inputs: Tensor, steps: int = 4, **edits: Any) -> fl.Program:
@@ -112,6 +112,18 @@ def test_regions_are_masked_trained_frozen_and_exported_one_by_one(tmp_path: Pat
         fl.export(binary, tmp_path / "model.onnx")
     for part in binary.parts():
         exported(part, tmp_path / f"{part.region}.onnx")
+
+
+def test_what_trains_in_regions_ships_whole_where_eval_mode_is_one_graph(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 4)
+    program = trained(LayerDrop(), x)
+    assert program.graph.captured.startswith("regions (blocks.0, blocks.1, blocks.2, head)")
+    binary = program.freeze()
+    assert not binary.regions
+    with program.binarized() as net:
+        torch.testing.assert_close(net.eval()(x), binary.module(x))
+    assert len(exported(binary, tmp_path / "model.onnx").operations) == 4
 
 
 def test_regions_resume_where_they_were() -> None:

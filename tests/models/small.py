@@ -207,3 +207,18 @@ class Drawing(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) * random.choice([1.0, 1.0])  # noqa: S311
+
+
+class LayerDrop(nn.Module):
+    """In train mode a layer is left out by the value of a random tensor; eval mode is one graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)) for _ in range(3))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            if not self.training or bool(torch.rand([]) < 0.9):
+                x = torch.tanh(block(x))
+        return self.head(x)

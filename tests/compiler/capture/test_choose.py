@@ -10,7 +10,7 @@ from torch import nn
 import frostline as fl
 from frostline.compiler.capture import attempts
 from frostline.errors import CaptureError, UsageError
-from tests.models.small import Attention, Branching, Drawing, Moody, Spare, Tied, chain
+from tests.models.small import Attention, Branching, Drawing, LayerDrop, Moody, Spare, Tied, chain
 
 
 def reasons(model: nn.Module, inputs: object, **kwargs: object) -> str:
@@ -78,11 +78,26 @@ def test_each_front_end_says_why_it_failed_with_the_user_s_line() -> None:
         assert "no graph can branch on a value" in str(reason.remedy)
 
 
+def test_a_branch_on_chance_is_not_decided_while_tracing() -> None:
+    fx, recorder, regions = attempts(LayerDrop(), (torch.randn(2, 4),))
+    assert "draws random numbers that would be drawn only once" in str(fx.reasons[0]) or "another way" in str(
+        fx.reasons[0]
+    )
+    assert recorder.graph is None
+    assert regions.graph is not None
+
+
+def test_a_branch_of_one_mode_is_seen_though_the_example_does_not_take_it() -> None:
+    fx, recorder, regions = attempts(EarlyExit(4, 4), (torch.randn(2, 4),))
+    assert [one.graph is None for one in (fx, recorder, regions)] == [True, True, True]
+
+
 def test_a_flag_that_fx_bakes_in_is_noticed() -> None:
     fx, recorder, _ = attempts(Moody(), (torch.randn(2, 4),))
     what = [str(reason) for reason in fx.reasons]
-    assert "  in eval mode, batch of 1, output 0 differs" in what
-    assert "it asks self.training here\n    -> a traced graph has one mode" in what[-1]
+    assert "train mode takes another way than eval mode\n    -> a traced graph has one mode" in what[0]
+    assert what[1].startswith("  tests/models/small.py:")
+    assert what[1].endswith("it asks self.training here")
     assert recorder.graph is not None
 
 
@@ -149,6 +164,14 @@ class TwoOptions(nn.Linear):
         self, input: torch.Tensor, scale: float | None = None, shift: torch.Tensor | None = None
     ) -> torch.Tensor:
         return super().forward(input) + (0 if shift is None else shift)
+
+
+class EarlyExit(nn.Linear):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        y = super().forward(input)
+        if not self.training and float(y.abs().max()) > 1e6:
+            return -y
+        return y
 
 
 class Counting(nn.Linear):
