@@ -53,10 +53,13 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
     changed = {root_of(target) for node in graph.nodes if (target := written(node, graph)) is not None}
     weights: set[fx.Node] = set()
     activations: set[fx.Node] = set()
+    sized = _made_of_sizes(graph)
     found = []
     for node in graph.nodes:
         operation = operation_of(node)
         product = _product(node, operation, weights, activations) if operation is not None else None
+        if product is not None and root_of(product.weight) in sized:
+            product = None  # it is another one at every batch size
         if product is not None:
             found.append(product)
         if _asks_for_a_size(node):
@@ -88,6 +91,15 @@ def _product(node: fx.Node, operation: Operation, weights: set[fx.Node], activat
     if len(operation.roles) > 1:  # else a product of two parameters, or of one and a constant, which makes a weight
         possible = [one for one in possible if one[1] in activations]
     return Product(node, operation, *possible[0]) if possible else None
+
+
+def _made_of_sizes(graph: Graph) -> set[fx.Node]:
+    """What follows from the size of an input, or from an input itself."""
+    found: set[fx.Node] = set()
+    for node in graph.nodes:
+        if node.op == "placeholder" or not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return found
 
 
 def _asks_for_a_size(node: fx.Node) -> bool:

@@ -10,6 +10,7 @@ from itertools import chain
 from types import MethodDescriptorType, WrapperDescriptorType
 from typing import Any
 
+import numpy as np
 import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, fx, nn
@@ -162,6 +163,8 @@ class Tape(TorchFunctionMode):
             return type(value)(*inner) if hasattr(value, "_fields") else type(value)(inner)
         if isinstance(value, dict):
             return {key: self.argument(part) for key, part in value.items()}
+        if isinstance(value, np.generic):
+            return value.item()
         if isinstance(value, slice):
             return slice(self.argument(value.start), self.argument(value.stop), self.argument(value.step))
         return value

@@ -80,9 +80,7 @@ def test_each_front_end_says_why_it_failed_with_the_user_s_line() -> None:
 
 def test_a_branch_on_chance_is_not_decided_while_tracing() -> None:
     fx, recorder, regions = attempts(LayerDrop(), (torch.randn(2, 4),))
-    assert "draws random numbers that would be drawn only once" in str(fx.reasons[0]) or "another way" in str(
-        fx.reasons[0]
-    )
+    assert "draws random numbers that would be drawn only once" in str(fx.reasons[0])
     assert recorder.graph is None
     assert regions.graph is not None
 
@@ -145,8 +143,10 @@ def test_the_meta_device_takes_no_memory_and_proves_nothing() -> None:
 
 @pytest.mark.gpu
 def test_capture_on_a_gpu() -> None:
-    graph = fl.capture(chain().cuda(), (torch.randn(2, 3, 8, 8, device="cuda"),))
-    assert "proven in eval and train mode" in graph.captured
+    x = torch.randn(2, 3, 8, 8, device="cuda")
+    for attempt in attempts(chain().cuda(), (x,)):
+        assert attempt.graph is not None, attempt.reasons
+        assert "proven in eval and train mode" in attempt.proof
 
 
 class Constant(nn.Linear):

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -75,6 +76,11 @@ class InPlaceCounter(Wrapped):
         with torch.no_grad():
             self.seen += x.mean(0)
         return x
+
+
+class NumpyNumber(Wrapped):
+    def middle(self, x: Tensor) -> Tensor:
+        return x / np.sqrt(4.0)
 
 
 class NoGradient(Wrapped):
@@ -160,7 +166,7 @@ class Complex(Wrapped):
 
 
 CASES = [
-    BranchOnShape(), BatchInReshape(), Modes(), Counter(), InPlaceCounter(), NoGradient(), OwnBackward(),
+    BranchOnShape(), BatchInReshape(), Modes(), Counter(), InPlaceCounter(), NumpyNumber(), NoGradient(), OwnBackward(),
     Checkpointed(True), Checkpointed(False), Autocast(), Written(), Made(), Unbound(), Frozen(), Mapped(), Complex(),
     Tied(), Spare(), InPlace(), Moody(),
 ]  # fmt: skip
