@@ -160,7 +160,9 @@ def model_and_example(factory: str, shapes: Sequence[str]) -> tuple[Any, tuple[A
     import torch
 
     made = _made(factory)
-    model, args, kwargs = (*made, {})[:3] if isinstance(made, tuple) and len(made) in (2, 3) else (made, None, {})
+    given: list[Any] = list(made) if isinstance(made, tuple) and len(made) in (2, 3) else [made, None]
+    model, args = given[:2]
+    kwargs = given[2] if len(given) > 2 else {}
     if not isinstance(model, torch.nn.Module):
         remedy = "return a torch.nn.Module, or (module, args) or (module, args, kwargs)"
         raise UsageError(f"{factory} returns a {type(model).__name__}", [Offence("not a module", remedy=remedy)])
