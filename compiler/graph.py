@@ -166,16 +166,14 @@ class Net(fx.GraphModule):
     original: tuple[nn.Module, ...] = ()
 
     def stands_for(self, original: nn.Module) -> None:
-        """Answer for another module's attributes and methods, where Python outside of the graph asks for them."""
+        """Take over another module's attributes and methods, which Python outside of the graph may ask for."""
         self.original = (original,)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if not self.original or name.startswith("__"):
-                raise
-            return getattr(self.original[0], name)
+        for name, value in vars(original).items():
+            self.__dict__.setdefault(name, value)
+        kinds = [kind for kind in type(original).__mro__ if not issubclass(nn.Module, kind)]
+        for name, value in ((n, v) for kind in kinds for n, v in vars(kind).items()):
+            if not hasattr(type(self), name):
+                setattr(type(self), name, value)  # a net has a class of its own
 
     def recompile(self) -> Any:
         code = super().recompile()
@@ -201,7 +199,8 @@ class Net(fx.GraphModule):
         memo = {} if memo is None else memo
         tree = copy.deepcopy(share(self), memo)
         twin = assemble(tree, copy.deepcopy(self.graph, memo), self.training, self.modes.copied(memo))
-        twin.original = copy.deepcopy(self.original, memo)
+        for original in self.original:
+            twin.stands_for(copy.deepcopy(original, memo))
         return twin
 
 
@@ -262,7 +261,8 @@ def _share_inner(module: nn.Module, done: dict[int, nn.Module]) -> nn.Module:
         return _share(module, done)
     tree, graph = _share(module, done), copy.deepcopy(module.graph)
     twin = done[id(module)] = assemble(tree, graph, module.training, module.modes.copied())
-    twin.original = module.original
+    for original in module.original:
+        twin.stands_for(original)
     return twin
 
 

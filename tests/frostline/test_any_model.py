@@ -145,3 +145,14 @@ def test_masks_of_elements_do_not_fit_a_block_that_is_called_at_two_sizes() -> N
         program.net(torch.randn(2, 3, 16, 16))
     assert str(caught.value).startswith("block.0.activation has another shape than in the example")
     assert "`per: channel`" in str(caught.value)
+
+
+def test_torch_compile_takes_a_net_of_two_graphs_without_a_break() -> None:
+    x = torch.randn(2, 5, 4)
+    layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    net = fl.compile(layer, spec(binarize__keep_float=[]), (x,), total_steps=8).net
+    assert modes_of(net).training is not None
+    compiled: Any = torch.compile(net, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled.eval()(x), net.eval()(x))
+    compiled.train()(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
