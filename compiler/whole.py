@@ -22,7 +22,7 @@ from frostline.errors import Offence
 _AGREEMENT = 0.95
 _ROUNDING = 1e-4
 """How far from its threshold a value may flip, relative to the largest value of its tensor."""
-_RARELY = 0.02
+_RARELY = 0.1
 """The share of a tensor that may do so: more is a difference in kind."""
 
 _Samples = npt.NDArray[Any]
