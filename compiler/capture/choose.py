@@ -18,6 +18,7 @@ from frostline.compiler.capture.proof import prove
 from frostline.compiler.capture.recorder import Recorder, record
 from frostline.compiler.capture.regions import capture_regions
 from frostline.compiler.capture.shapes import record_shapes
+from frostline.compiler.capture.tape import ON_VALUES
 from frostline.compiler.capture.traced import Traced
 from frostline.compiler.capture.user_line import reads_of_training, user_line
 from frostline.compiler.graph import Example, Graph, Modes, assemble, duplicate, share
@@ -37,8 +38,6 @@ FRONT_ENDS: tuple[FrontEnd, ...] = (FxTracer(), Recorder())
 """Those that take a model whole, in the order in which they are tried. After them comes capture by regions."""
 
 _SHOWN = 4
-_ON_VALUES = ("GuardOnDataDependentSymNode", "DataDependentOutputException")
-"""What torch raises where Python asks a fake tensor for a value."""
 
 
 @contextmanager
@@ -202,10 +201,7 @@ def _with_constants(tree: nn.Module, holder: nn.Module, traced: Traced) -> nn.Mo
 def _reason(error: Exception) -> Offence:
     """What went wrong, in the user's words where it is known, with their line."""
     text = str(error)
-    if "control flow" in text or type(error).__name__ in (
-        "GuardOnDataDependentSymNode",
-        "DataDependentOutputException",
-    ):
+    if "control flow" in text or "a branch on a value" in text or isinstance(error, ON_VALUES):
         remedy = "no graph can branch on a value: write it with torch.where, or move the choice out of forward"
         return Offence("Python asks for a value here, to branch on it or to compute with it", user_line(error), remedy)
     remedies = {

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from frostline.compiler.graph import Example, duplicate
-from frostline.compiler.tensors import tensors_in
+from frostline.compiler.tensors import map_tensors, tensors_in
 
 _BATCHES = (1, 2, 3)
+_TENSOR = " (tensor)"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class Outcome:
     kind: type = object
     draws: bool = False
     """Whether Python or numpy drew a random number, which no graph would draw again."""
+    counts: tuple[str, ...] = ()
+    """Attributes whose numbers the forward changed."""
+    leaves: tuple[str, ...] = ()
+    """Attributes that the forward gave another tensor."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,13 @@ class Eager:
         for training in self.modes:
             twin, ran = duplicate(self.model), False
             for batch, inputs in (*batches(self.example), ("own", self.example)):
-                if (batch == "own" and ran) or (batch == "1" and training):
+                if batch == "own" and ran:
                     continue
-                outcome = run(twin, inputs, training)
+                outcome, usual = run(twin, inputs, training), inputs
+                if batch == "3" and outcome.failure is None:
+                    inputs = _varied(usual)  # else what the example's own values hide is never seen
+                    other = run(duplicate(self.model) if self.fresh else twin, inputs, training)
+                    inputs, outcome = (usual, outcome) if other.failure is not None else (inputs, other)
                 if outcome.failure is not None:
                     self.failures[training] = outcome.failure
                     twin = duplicate(self.model)
@@ -95,6 +104,24 @@ def batches(example: Example) -> Iterator[tuple[str, Example]]:
         yield str(batch), example.picked([sample % own for sample in range(batch)])
 
 
+def _varied(example: Example) -> Example:
+    """The same inputs with other values: floats scaled entry by entry, flags drawn anew, other integers shuffled."""
+    generator = torch.Generator().manual_seed(0)
+
+    def vary(tensor: Tensor) -> Tensor:
+        noise = torch.rand(tensor.shape, generator=generator).to(tensor.device)
+        if tensor.is_floating_point() or tensor.is_complex():
+            return tensor.detach() * (0.25 + 1.5 * noise).to(tensor.dtype)
+        if tensor.dtype == torch.bool or (tensor.numel() and tensor.min() >= 0 and tensor.max() <= 1):
+            flags = (noise < 0.75).to(tensor.dtype)
+            if tensor.dim():
+                flags[..., 0] = 1  # a mask that hides everything is no usual one
+            return flags
+        return tensor.flatten()[noise.flatten().argsort()].reshape(tensor.shape)
+
+    return Example(*map_tensors((example.args, example.kwargs), vary))
+
+
 def run_example(model: nn.Module, example: Example) -> None:
     """Run a model once on its example, in eval mode and without gradients. Raises what the model raises."""
     model.eval()
@@ -114,7 +141,7 @@ def run(twin: nn.Module, inputs: Example, training: bool) -> Outcome:
     state = (*twin.parameters(), *twin.buffers())
     held = {id(tensor): (tensor, tensor.detach().clone()) for tensor in state}
     twin.train(training).zero_grad(set_to_none=True)
-    given = inputs.copied()
+    given, attributes = inputs.copied(), _attributes(twin)
     devices = sorted({t.device.index or 0 for t in twin.parameters() if t.is_cuda})
     with torch.random.fork_rng(devices=devices), torch.enable_grad(), _seeded() as draws:
         torch.manual_seed(0)
@@ -134,7 +161,29 @@ def run(twin: nn.Module, inputs: Example, training: bool) -> Outcome:
     with torch.no_grad():
         for tensor, value in held.values():
             tensor.copy_(value)
-    return Outcome(values, None, type(result), bool(draws))
+    changed = [name for name, value in _attributes(twin).items() if name in attributes and attributes[name] != value]
+    left = tuple(name for name in changed if name.endswith(_TENSOR))
+    counts = tuple(name for name in changed if name not in left)
+    return Outcome(values, None, type(result), bool(draws), counts, tuple(map(_plain, left)))
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(_TENSOR)
+
+
+def _attributes(model: nn.Module) -> dict[str, Any]:
+    """The plain attributes of all modules: numbers and words, the states of generators, and which tensors there are."""
+    found: dict[str, Any] = {}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            whole = f"{path}.{name}" if path else name
+            if isinstance(value, (bool, int, float, str)) and name != "training":
+                found[whole] = value
+            elif isinstance(value, random.Random):
+                found[whole] = value.getstate()
+            elif isinstance(value, (Tensor, type(None))):
+                found[whole + _TENSOR] = id(value)
+    return found
 
 
 @contextmanager

@@ -40,12 +40,15 @@ def prove(eager: Eager, graph: nn.Module) -> Proof:
         return Proof(missing, "not proven: on the meta device there are no values to compare")
     twin = duplicate(graph)
     constants = {f"the buffer {name}" for name in names[1] - names[0]}
+    made = {f"the buffer {name}": value.clone() for name, value in graph.named_buffers() if name in names[1] - names[0]}
     passed: list[Trial] = []
     for trial in eager.trials():
         actual = run(twin, trial.inputs, trial.training)
         where = f"in {_MODES[trial.training]} mode, batch of {trial.batch}"
         differences = [f"in {_MODES[trial.training]} mode, {fault}" for fault in _faults(eager, trial)]
         differences += [f"{where}, {difference}" for difference in _compare(trial.outcome, actual, constants)]
+        kept = [name for name, value in made.items() if not _same(value, actual.values.get(name, value))]
+        differences += [f"{where}, a tensor that the forward makes anew is changed and kept ({name})" for name in kept]
         if differences or missing:
             return Proof((*missing, *differences), "")
         passed.append(trial)
@@ -56,6 +59,8 @@ def prove(eager: Eager, graph: nn.Module) -> Proof:
         list(dict.fromkeys(column)) for column in zip(*((t.training, t.batch) for t in passed), strict=True)
     )
     compared = f"proven in {' and '.join(_MODES[mode] for mode in modes)} mode at batch {_listed(sizes)}"
+    left = dict.fromkeys(name for trial in passed if trial.again for name in trial.again.leaves)
+    compared += f"; what the forward leaves on {', '.join(left)} is not kept" if left else ""
     return Proof((), compared, first_line(eager.failures[True]) if True in eager.failures else "")
 
 
@@ -64,8 +69,14 @@ def _faults(eager: Eager, trial: Trial) -> Iterator[str]:
     if trial.again is not None:
         for difference in _compare(trial.outcome, trial.again, set()):
             yield f"the model changes itself: at a second call {difference}"
+        for name in trial.again.counts:
+            yield f"the model changes itself: every call changes {name}"
     if trial.outcome.draws and not eager.fresh:
         yield "the forward draws random numbers from Python or numpy"
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, equal_nan=True)
 
 
 def _names(module: nn.Module) -> set[str]:

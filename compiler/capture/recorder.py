@@ -27,8 +27,8 @@ from frostline.compiler.graph import Example, duplicate
 from frostline.compiler.tensors import map_tensors
 
 _PRIMES = (1009, 2003, 4001, 8009, 16033, 32003, 64007)
-_SIZES = (2, 3, 4, 8, 10, 16, 32, 50, 64, 100, 128, 256, 512, 1000, 1024)
-"""Batch sizes for which the forward must go the same way."""
+_SIZES = range(2, 1025)
+"""Batch sizes for which the forward must go the same way; that of one is proven."""
 
 
 class Recorder:
@@ -37,7 +37,13 @@ class Recorder:
     name = "recorder"
 
     def trace(self, model: nn.Module, example: Example) -> Traced:
-        """The graphs of a model's forward in eval and in train mode; one, where they are the same."""
+        """The graphs of a model's forward in eval and in train mode; one, where they are the same.
+
+        Raises TypeError where a graph would be wrong in silence.
+        """
+        for path, module in model.named_modules():
+            if not interception.stays_whole(module) and (module._backward_hooks or module._backward_pre_hooks):
+                raise TypeError(f"the backward hooks of {path or 'the model'} would be lost")
         evaluating = record(duplicate(model).eval(), model, example)
         try:
             training = record(duplicate(model).train(), model, example)
@@ -79,10 +85,12 @@ def record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
             stack.enter_context(tape)
             result = twin(*args, **kwargs)
         tape.finish(result)
+    if tape.asked:
+        raise tape.asked[0]
     for guard in shapes.guards:
         line = _line(guard)
-        asked = guard.expr.free_symbols == {symbol} and not all(guard.expr.subs(symbol, size) for size in _SIZES)
-        if asked and (line or symbol in shapes.replacements):
+        ours = guard.expr.free_symbols == {symbol} and (line or symbol in shapes.replacements)
+        if ours and not all(guard.expr.subs(symbol, size) for size in _SIZES):
             raise TypeError(f"the forward needs the batch size as a number{f', at {line}' if line else ''}")
     return tape.graph
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, fx, nn
 
 from frostline.compiler.capture.tape import Tape
-from frostline.compiler.graph import Example
+from frostline.compiler.graph import Example, facts
 from frostline.compiler.tensors import tensors_in
 from frostline.errors import Offence, UsageError
 
@@ -53,7 +54,37 @@ def inputs_of(model: nn.Module, example: Example, tape: Tape) -> tuple[tuple[Any
             baked[name] = value
     if baked:
         tape.effect(unchanged, {name: nodes[name] for name in baked}, baked)
+    inputs = list(dict.fromkeys(tape.inputs()))
+    tape.effect(fitting, tuple(inputs), tuple(map(_layout, inputs)))
     return bound.args, bound.kwargs
+
+
+def _layout(node: fx.Node) -> tuple[Any, ...]:
+    known = facts(node)
+    sizes = [None if axis in known.batch else size for axis, size in enumerate(known.shape or ())]
+    return str(node.name), tuple(sizes), known.dtype
+
+
+def fitting(given: tuple[Tensor, ...], layouts: tuple[tuple[str, tuple[int | None, ...], torch.dtype], ...]) -> None:
+    """Raise UsageError for every input that has another type or size than at capture, where both are baked in.
+
+    The batch, None in a layout, is free, but it is the same for all.
+    """
+    offences = []
+    batches: dict[str, int] = {}
+    for tensor, (name, sizes, dtype) in zip(given, layouts, strict=True):
+        pairs = list(zip(tensor.shape, sizes, strict=False))
+        if len(sizes) != tensor.dim() or any(size is not None and size != own for own, size in pairs):
+            shown = ", ".join("batch" if size is None else str(size) for size in sizes)
+            what = f"{name} is {list(tensor.shape)}, and was [{shown}]"
+            offences.append(Offence(what, remedy="capture with this size"))
+        elif tensor.dtype != dtype:
+            offences.append(Offence(f"{name} is {tensor.dtype}, and was {dtype}", remedy="capture with this type"))
+        batches.update((name, own) for own, size in pairs if size is None)
+    if not offences and any(size != next(iter(batches.values())) for size in batches.values()):
+        offences = [Offence(f"{each} has a batch of {size}") for each, size in batches.items()]
+    if offences:
+        raise UsageError("the graph was captured for other inputs", offences)
 
 
 def unchanged(given: dict[str, Any], captured: dict[str, Any]) -> None:

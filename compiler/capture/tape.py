@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import chain
@@ -14,7 +14,8 @@ import numpy as np
 import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.experimental.symbolic_shapes import ShapeEnv, free_unbacked_symbols
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv, free_unbacked_symbols
 from torch.fx.proxy import GraphAppendingTracer
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -25,6 +26,8 @@ from frostline.compiler.capture.user_line import calling_line
 from frostline.compiler.graph import Facts, facts, set_facts
 from frostline.compiler.tensors import Field, parts, rebuilt, tensors_in
 
+ON_VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
+"""What torch raises where Python asks a fake tensor for a value."""
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "__getitem__": operator.getitem, "__setitem__": operator.setitem, "__invert__": operator.invert,
@@ -59,6 +62,8 @@ class Tape(TorchFunctionMode):
             id(module): name for name, module in reversed(list(model.named_modules(remove_duplicate=False)))
         }
         self.path: list[str] = [""]
+        self.asked: list[Exception] = []
+        """Where Python asked for a value, which no fake tensor has."""
         self._holder = holder
         self._model = model
         self._shapes = shapes
@@ -84,7 +89,11 @@ class Tape(TorchFunctionMode):
         if func is functional.multi_head_attention_forward:
             with opened_attention(), self:
                 return func(*args, **kwargs)
-        result = func(*args, **kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except ON_VALUES as error:
+            self.asked.append(error)  # the forward may catch it, and go on
+            raise
         self.call(func, args, kwargs, result)
         return result
 
@@ -120,6 +129,10 @@ class Tape(TorchFunctionMode):
         """An input; a default makes it optional."""
         arguments = () if default is ... else (default,)
         return self._node("placeholder", name, arguments, {})
+
+    def inputs(self) -> Iterator[fx.Node]:
+        """The tensors that were noted so far."""
+        return (self._nodes[id(tensor)] for tensor in self._alive)
 
     def unpack(self, node: fx.Node, value: Any) -> None:
         """Note the tensors inside of a node's value, with a node for each part on the way to one."""

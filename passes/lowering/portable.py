@@ -20,6 +20,7 @@ from onnx import helper
 from onnxscript import values
 from torch import Tensor, fx
 
+from frostline.compiler.capture.signature import fitting, unchanged
 from frostline.compiler.exported import DOMAIN, named
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import (
@@ -84,9 +85,9 @@ def _use_operators(graph: Graph) -> None:
 
 
 def _prepare(graph: Graph) -> None:
-    """`no_grad` and its like mean nothing in a file, and attention is spelled out."""
+    """`no_grad` and checks of arguments mean nothing in a file, and attention is spelled out."""
     for node in list(graph.nodes):
-        if node.target is torch._C._set_grad_enabled:
+        if node.target in (torch._C._set_grad_enabled, unchanged, fitting):
             graph.module.graph.erase_node(node)
         elif node.target is torch.nn.functional.scaled_dot_product_attention:
             node.target = attend

@@ -1,0 +1,163 @@
+"""What a tracer would get wrong in silence is left to another front end, or refused."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import frostline as fl
+from frostline.compiler.capture import attempts
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.register_buffer("alpha", torch.zeros(1))
+        self.calls = 0
+        self.own = random.Random(1)  # noqa: S311
+        self.aux = torch.tensor(0.0)
+
+    alpha: Tensor
+
+
+class AsksForTheKind(Pair):
+    def forward(self, x: Any) -> Tensor:
+        return self.a(x + self.alpha if isinstance(x, Tensor) else x)
+
+
+class Accumulates(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            total = torch.zeros(4)
+            total.add_(x.sum(0))
+        return self.a(x) + total
+
+
+class AliasInPlace(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        kept = y
+        y += self.alpha * self.b(x)
+        return y + kept
+
+
+class Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient.clamp(-2, 2)
+
+
+class OwnBackward(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(Clipped.apply(self.a(x)))
+
+
+class AsksForGradients(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            scale = x.abs().max()
+        return self.a(x / scale)
+
+
+class Swallows(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        try:
+            if (y > 100).any():
+                y = y * 0
+        except Exception:  # noqa: S110
+            pass
+        return y
+
+
+class Counts(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.a(x) * (2 if self.calls > 100 else 1)
+
+
+class DrawsItsOwn(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) * (0 if self.own.random() < 1e-6 else 1)
+
+
+class AsksForOneBatch(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) * (2 if x.shape[0] == 5 else 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [
+        (AsksForTheKind(), "recorder"), (Accumulates(), "recorder"), (OwnBackward(), "recorder"),
+        (AsksForGradients(), "recorder"), (Swallows(), "regions"), (Counts(), "regions"), (DrawsItsOwn(), "regions"),
+        (AsksForOneBatch(), "regions"),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_the_front_end_that_is_right_takes_it(model: Pair, takes: str) -> None:
+    x = 0.1 * torch.randn(3, 4)
+    won = next(attempt for attempt in attempts(model, (x,)) if attempt.graph is not None)
+    assert won.front_end == takes
+
+
+def test_operators_in_place_stay_in_place() -> None:
+    model = AliasInPlace()
+    graph = fl.capture(model, (torch.randn(3, 4),))
+    model.alpha.fill_(0.5)
+    x = torch.randn(3, 4)
+    assert torch.equal(graph.module(x), model(x))
+
+
+def _clamped(module: nn.Module, given: Any, out: Any) -> Any:
+    return (given[0].clamp(-1e-3, 1e-3),)
+
+
+def test_hooks_of_backward_are_not_lost() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].register_full_backward_hook(_clamped)
+    graph = fl.capture(model, (torch.randn(3, 4),))
+    assert graph.captured.startswith("regions (0, 2)")
+
+
+def test_what_is_left_on_an_attribute_is_said() -> None:
+    class Leaves(Pair):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.a(x)
+            self.aux = y.pow(2).mean()
+            return y
+
+    assert fl.capture(Leaves(), (torch.randn(3, 4),)).captured.endswith("what the forward leaves on aux is not kept")
+
+
+class ByPlaces(nn.Module):
+    """Bakes the number of tokens in, and asks for it in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        x = x if len(x.shape) == 3 else x[:, None]
+        return self.linear(x).sum(1) / x.shape[1] * weights[:, None]
+
+
+def test_a_recorded_graph_refuses_inputs_that_it_was_not_captured_for() -> None:
+    graph = fl.capture(ByPlaces(), (torch.randn(3, 5, 4), torch.ones(3)))
+    assert graph.captured.startswith("recorder")
+    assert graph.module(torch.randn(7, 5, 4), torch.ones(7)).shape == (7, 4)
+    with pytest.raises(fl.FrostlineError, match=r"x is \[3, 6, 4\], and was \[batch, 5, 4\]"):
+        graph.module(torch.randn(3, 6, 4), torch.ones(3))
+    with pytest.raises(fl.FrostlineError, match=r"x is torch.float64, and was torch.float32"):
+        graph.module.double()(torch.randn(3, 5, 4).double(), torch.ones(3))
+    with pytest.raises(fl.FrostlineError, match="weights has a batch of 3"):
+        graph.module(torch.randn(6, 5, 4), torch.ones(3))
