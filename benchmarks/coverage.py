@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import json
 import multiprocessing
+import random
 import statistics
 import tempfile
 import time
@@ -169,6 +170,7 @@ def _shaken(tensor: Tensor) -> Tensor:
 def _outcome(model: nn.Module, example: Example, training: bool) -> dict[str, Tensor]:
     model.train(training)
     torch.manual_seed(7)
+    random.seed(7)
     outputs = _call(model, example)
     loss = sum((out.abs().float().mean() for out in outputs if out.requires_grad), torch.zeros(()))
     if loss.requires_grad:

@@ -134,7 +134,7 @@ class Graph:
 
     def snapshot(self) -> Graph:
         """Nodes, parameters and buffers of its own, on the same device."""
-        return replace(self, module=copy.deepcopy(self.module))
+        return replace(self, module=duplicate(self.module))
 
     def show(self) -> str:
         """The graph as stable text, one node a line."""

@@ -119,8 +119,8 @@ def test_a_weight_that_is_made_of_a_size_is_none() -> None:
             self.places, self.head = nn.Parameter(torch.ones(1, 4)), nn.Linear(4, 4)
 
         def forward(self, x: Tensor) -> Tensor:
-            table = self.places * torch.arange(x.shape[-1])[:, None]
-            return self.head(x @ table)
+            table = self.places * torch.arange(x.shape[0])[:, None]
+            return self.head(x.t() @ table)
 
     assert [site.name for site in fl.sites(fl.capture(Model(), (torch.randn(2, 4),)))] == [
         "head.activation",
