@@ -35,7 +35,8 @@ class FxTracer:
 
         Raises TypeError where it would be wrong in silence: the modes differ, or a branch was decided by chance.
         """
-        opened = [module for name, module in model.named_modules() if not _Tracer(model).is_leaf_module(module, name)]
+        whole = _Tracer(model)
+        opened = [module for name, module in model.named_modules() if not whole.is_leaf_module(module, name)]
         if any(module._backward_hooks or module._backward_pre_hooks for module in opened):
             raise TypeError("the backward hooks of a module would be lost")
         if any(_hooks(model)):
