@@ -31,11 +31,16 @@ def _tensors(value: Any, above: set[int]) -> Iterator[Tensor]:
             yield from _tensors(part, {*above, id(value)})
 
 
+def holds_tensor(value: Any) -> bool:
+    """Whether there is a tensor inside of a value."""
+    return next(tensors_in(value), None) is not None
+
+
 def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
     """The same value with every tensor inside of it changed; what holds no tensor is the same object."""
     if isinstance(value, Tensor):
         return change(value)
-    if next(tensors_in(value), None) is None:
+    if not holds_tensor(value):
         return value
     return rebuilt(value, [map_tensors(part, change) for _, part in parts(value)])
 
@@ -48,7 +53,7 @@ def outline(value: Any) -> str:
     """
     if isinstance(value, Tensor):
         return f"{value.dtype}{list(value.shape)}"
-    if next(tensors_in(value), None) is None:
+    if not holds_tensor(value):
         return repr(value)
     inner = ", ".join(outline(part) for _, part in parts(value))
     return f"[{inner}]" if isinstance(value, list) else f"({inner})"

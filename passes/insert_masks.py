@@ -31,7 +31,7 @@ class InsertMasks(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (masked,)
 
     def rewrite(self, graph: Graph) -> None:
-        products = {product.node.name: product for product in products_of(graph)}
+        products = _products(graph)
         turns = [turn for turn in self.plan.turns if turn.site.region == graph.region]
         unknown = [turn.site.name for turn in turns if any(o.node not in products for o in turn.site.operands)]
         if unknown:
@@ -44,8 +44,10 @@ class InsertMasks(Pass):
         training = graph.in_training()
         if training is not None:
             found = sites(training)
-            _insert(training, [(_as_trained(turn, found), targets[turn.site.name]) for turn in turns])
-        _insert(graph, [(turn, targets[turn.site.name]) for turn in turns])
+            _insert(
+                training, [(_as_trained(turn, found), targets[turn.site.name]) for turn in turns], _products(training)
+            )
+        _insert(graph, [(turn, targets[turn.site.name]) for turn in turns], products)
 
 
 def _as_trained(turn: Turn, others: Sequence[Site]) -> Turn:
@@ -70,8 +72,11 @@ def _mask(graph: Graph, turn: Turn, products: dict[str, Product]) -> Mask:
     return Mask(turn.shape, turn.frozen, turn.levels, device, turn.site.name, turn.site.where)
 
 
-def _insert(graph: Graph, turns: Sequence[tuple[Turn, str]]) -> None:
-    products = {product.node.name: product for product in products_of(graph)}
+def _products(graph: Graph) -> dict[str, Product]:
+    return {product.node.name: product for product in products_of(graph)}
+
+
+def _insert(graph: Graph, turns: Sequence[tuple[Turn, str]], products: dict[str, Product]) -> None:
     for turn, target in turns:
         _apply(graph, turn, target, products)
     _forget_views(graph, products)

@@ -112,7 +112,7 @@ def _whole(front_end: FrontEnd, model: nn.Module, calls: list[Eager]) -> Attempt
         holder = duplicate(twin)
         traced = front_end.trace(holder, example)
         tree = _with_constants(share(model), holder, traced)
-        flags = _flags(duplicate(twin))
+        flags = calls[0].flags
         module = assemble(tree, traced.evaluating, model.training, Modes(traced.training, flags))
         proofs = [prove(call, module) for call in calls]
         if proofs[0].refused:
@@ -173,18 +173,6 @@ def _told(differences: list[str]) -> Iterator[Offence]:
         yield Offence(difference)
     if len(differences) > _SHOWN:
         yield Offence(f"and {len(differences) - _SHOWN} more differences")
-
-
-def _flags(model: nn.Module) -> dict[bool, dict[str, bool]]:
-    """The flags that the model's own `train()` sets otherwise than asked, as a frozen BatchNorm does."""
-    return {
-        mode: {
-            path: module.training
-            for path, module in model.train(mode).named_modules()
-            if path and module.training != mode
-        }
-        for mode in (True, False)
-    }
 
 
 def _with_constants(tree: nn.Module, holder: nn.Module, traced: Traced) -> nn.Module:

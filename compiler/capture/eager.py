@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from frostline.compiler.graph import Example, duplicate
 from frostline.compiler.tensors import map_tensors, tensors_in
 
 _BATCHES = (1, 2, 3)
-_TENSOR = " (tensor)"
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,19 @@ class Eager:
         """Why the model does not run, by mode."""
         self._done: list[Trial] = []
         self._left = self._trials()
+
+    @cached_property
+    def flags(self) -> dict[bool, dict[str, bool]]:
+        """The flags that the model's own `train()` sets otherwise than asked, as a frozen BatchNorm does, by mode."""
+        twin = duplicate(self.model)
+        return {
+            mode: {
+                path: module.training
+                for path, module in twin.train(mode).named_modules()
+                if path and module.training != mode
+            }
+            for mode in (True, False)
+        }
 
     def trials(self) -> Iterator[Trial]:
         """Every run that the model takes: nothing is promised where it does not run by itself."""
@@ -161,29 +174,28 @@ def run(twin: nn.Module, inputs: Example, training: bool) -> Outcome:
     with torch.no_grad():
         for tensor, value in held.values():
             tensor.copy_(value)
-    changed = [name for name, value in _attributes(twin).items() if name in attributes and attributes[name] != value]
-    left = tuple(name for name in changed if name.endswith(_TENSOR))
-    counts = tuple(name for name in changed if name not in left)
-    return Outcome(values, None, type(result), bool(draws), counts, tuple(map(_plain, left)))
+    counts, leaves = (_changed(*pair) for pair in zip(attributes, _attributes(twin), strict=True))
+    return Outcome(values, None, type(result), bool(draws), counts, leaves)
 
 
-def _plain(name: str) -> str:
-    return name.removesuffix(_TENSOR)
+def _changed(before: dict[str, Any], after: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name, value in after.items() if name in before and before[name] != value)
 
 
-def _attributes(model: nn.Module) -> dict[str, Any]:
-    """The plain attributes of all modules: numbers and words, the states of generators, and which tensors there are."""
-    found: dict[str, Any] = {}
+def _attributes(model: nn.Module) -> tuple[dict[str, Any], dict[str, int]]:
+    """The plain attributes of all modules: numbers, words and the states of generators; and which tensors there are."""
+    numbers: dict[str, Any] = {}
+    tensors: dict[str, int] = {}
     for path, module in model.named_modules():
-        for name, value in vars(module).items():
-            whole = f"{path}.{name}" if path else name
-            if isinstance(value, (bool, int, float, str)) and name != "training":
-                found[whole] = value
+        for own, value in vars(module).items():
+            name = f"{path}.{own}" if path else own
+            if isinstance(value, (bool, int, float, str)) and own != "training":
+                numbers[name] = value
             elif isinstance(value, random.Random):
-                found[whole] = value.getstate()
+                numbers[name] = value.getstate()
             elif isinstance(value, (Tensor, type(None))):
-                found[whole + _TENSOR] = id(value)
-    return found
+                tensors[name] = id(value)
+    return numbers, tensors
 
 
 @contextmanager

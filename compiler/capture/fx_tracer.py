@@ -16,13 +16,11 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.conv import _ConvNd
 
+from frostline.compiler.capture.leaves import OPENED, check_hooks
 from frostline.compiler.capture.traced import Traced, same
 from frostline.compiler.capture.user_line import calling_line, frame_line
 from frostline.compiler.graph import Example, Facts, duplicate, set_facts
-
-_OPENED = (nn.Linear, _ConvNd, nn.MultiheadAttention)
 
 
 class FxTracer:
@@ -35,10 +33,7 @@ class FxTracer:
 
         Raises TypeError where it would be wrong in silence: the modes differ, or a branch was decided by chance.
         """
-        whole = _Tracer(model)
-        opened = [module for name, module in model.named_modules() if not whole.is_leaf_module(module, name)]
-        if any(module._backward_hooks or module._backward_pre_hooks for module in opened):
-            raise TypeError("the backward hooks of a module would be lost")
+        check_hooks(model, _stays_whole)
         if any(_hooks(model)):
             raise TypeError("the model itself has hooks, which a traced forward does not run")
         graphs = []
@@ -142,6 +137,12 @@ class _Proxy(fx.Proxy):
         return self.tracer.to_bool(self)
 
 
+def _stays_whole(module: nn.Module) -> bool:
+    """Torch's own childless modules; unlike the recorder's, no subclasses of them."""
+    childless = next(module.children(), None) is None
+    return childless and module.__module__.startswith("torch.nn.modules") and not isinstance(module, OPENED)
+
+
 class _Tracer(fx.Tracer):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -159,8 +160,7 @@ class _Tracer(fx.Tracer):
         return super().to_bool(obj)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        childless = next(m.children(), None) is None
-        return childless and m.__module__.startswith("torch.nn.modules") and not isinstance(m, _OPENED)
+        return _stays_whole(m)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -11,20 +11,10 @@ import torch
 import torch._export.utils
 import torch.utils.checkpoint
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
-from frostline.compiler.capture.tape import Tape, applied
-
-OPENED = (nn.Linear, _ConvNd, nn.MultiheadAttention)
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
-
-
-def stays_whole(module: nn.Module) -> bool:
-    """Whether a module is one node: torch's own childless modules and their subclasses, which know their mode."""
-    childless = next(module.children(), None) is None
-    kinds = [kind for kind in type(module).__mro__ if kind is not nn.Module]
-    torchs = any(kind.__module__.startswith("torch.nn.modules") for kind in kinds)
-    return childless and torchs and not isinstance(module, (*OPENED, *_CONTAINERS))
+from frostline.compiler.capture.leaves import stays_whole
+from frostline.compiler.capture.tape import Tape
+from frostline.compiler.capture.targets import applied
 
 
 @contextmanager

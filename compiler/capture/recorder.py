@@ -7,8 +7,7 @@ reaches the graph as arithmetic on `x.size(0)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
 from frostline.compiler.capture import interception
+from frostline.compiler.capture.leaves import check_hooks, stays_whole
 from frostline.compiler.capture.signature import inputs_of
 from frostline.compiler.capture.tape import Tape
 from frostline.compiler.capture.traced import Traced, same
@@ -41,9 +41,7 @@ class Recorder:
 
         Raises TypeError where a graph would be wrong in silence.
         """
-        for path, module in model.named_modules():
-            if not interception.stays_whole(module) and (module._backward_hooks or module._backward_pre_hooks):
-                raise TypeError(f"the backward hooks of {path or 'the model'} would be lost")
+        check_hooks(model, stays_whole)
         evaluating = record(duplicate(model).eval(), model, example)
         try:
             training = record(duplicate(model).train(), model, example)
@@ -72,19 +70,19 @@ def record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
     hint = _hint(twin, example)
     symbol = shapes.create_symbol(hint, source=ConstantSource("batch"), dynamic_dim=DimDynamic.DYNAMIC)
     batch = shapes.create_symintnode(symbol, hint=hint, source=ConstantSource("batch"))
-    with _fake_state(twin, fakes):
-        own = example.batch_size()
-        tape = Tape(twin, holder, shapes, {symbol: own or 1})
-        faked = Example(*map_tensors((example.args, example.kwargs), lambda t: _fake(t, fakes, batch, own)))
-        args, kwargs = inputs_of(twin, faked, tape)
-        with ExitStack() as stack:
-            stack.enter_context(enable_python_dispatcher())
-            stack.enter_context(fakes)
-            stack.enter_context(torch.enable_grad())
-            stack.enter_context(interception.intercepted(tape))
-            stack.enter_context(tape)
-            result = twin(*args, **kwargs)
-        tape.finish(result)
+    _fake_state(twin, fakes)
+    own = example.batch_size()
+    tape = Tape(twin, holder, shapes, {symbol: own or 1})
+    faked = Example(*map_tensors((example.args, example.kwargs), lambda t: _fake(t, fakes, batch, own)))
+    args, kwargs = inputs_of(twin, faked, tape)
+    with ExitStack() as stack:
+        stack.enter_context(enable_python_dispatcher())
+        stack.enter_context(fakes)
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(interception.intercepted(tape))
+        stack.enter_context(tape)
+        result = twin(*args, **kwargs)
+    tape.finish(result)
     if tape.asked:
         raise tape.asked[0]
     for guard in shapes.guards:
@@ -115,8 +113,7 @@ def _fake(tensor: Tensor, fakes: FakeTensorMode, batch: Any, own: int | None) ->
     return fakes.from_tensor(tensor.detach().clone().requires_grad_(tensor.requires_grad), static_shapes=True)
 
 
-@contextmanager
-def _fake_state(model: nn.Module, fakes: FakeTensorMode) -> Iterator[None]:
+def _fake_state(model: nn.Module, fakes: FakeTensorMode) -> None:
     """All parameters and buffers as fake tensors; aliases stay aliases."""
     for module in model.modules():
         states: tuple[Any, ...] = (module._parameters, module._buffers)
@@ -124,4 +121,3 @@ def _fake_state(model: nn.Module, fakes: FakeTensorMode) -> Iterator[None]:
             for name, tensor in held.items():
                 if tensor is not None:
                     held[name] = fakes.from_tensor(tensor, static_shapes=True)
-    yield

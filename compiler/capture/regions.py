@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from frostline.compiler.graph import Example, Graph, Net, duplicate, share
-from frostline.compiler.tensors import outline, tensors_in
+from frostline.compiler.tensors import holds_tensor, outline
 
 _SHAPES = 6
 """As many different calls of a submodule are kept and proven."""
@@ -85,7 +85,7 @@ def _calls(model: nn.Module, example: Example) -> dict[str, list[Example]]:
 def _keep(calls: dict[str, Example]) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         shown = outline((args, kwargs))
-        if shown not in calls and len(calls) < _SHAPES and next(tensors_in((args, kwargs)), None) is not None:
+        if shown not in calls and len(calls) < _SHAPES and holds_tensor((args, kwargs)):
             calls[shown] = Example(args, dict(kwargs)).copied()
 
     return hook

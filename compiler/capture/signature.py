@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from frostline.compiler.capture.tape import Tape
 from frostline.compiler.graph import Example, facts
-from frostline.compiler.tensors import tensors_in
+from frostline.compiler.tensors import holds_tensor
 from frostline.errors import Offence, UsageError
 
 _LITERAL = (type(None), bool, int, float, str)
@@ -48,7 +48,7 @@ def inputs_of(model: nn.Module, example: Example, tape: Tape) -> tuple[tuple[Any
         optional = not gathers and (optional or name in defaults)
         nodes[name] = tape.placeholder(name, defaults.get(name)) if optional else tape.placeholder(name)
     for name, value in given.items():
-        if next(tensors_in(value), None) is not None:
+        if holds_tensor(value):
             tape.unpack(nodes[name], value)
         elif isinstance(value, _LITERAL):
             baked[name] = value

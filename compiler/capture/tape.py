@@ -5,16 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache
-from itertools import chain
+from itertools import chain, count
 from types import MethodDescriptorType, WrapperDescriptorType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import sympy  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, ShapeEnv, free_unbacked_symbols
 from torch.fx.proxy import GraphAppendingTracer
 from torch.nn import functional
@@ -22,9 +22,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
+from frostline.compiler.capture.targets import Maker, closed, printable, update
 from frostline.compiler.capture.user_line import calling_line
 from frostline.compiler.graph import Facts, facts, set_facts
-from frostline.compiler.tensors import Field, parts, rebuilt, tensors_in
+from frostline.compiler.tensors import Field, holds_tensor, parts, rebuilt
 
 ON_VALUES = (GuardOnDataDependentSymNode, DataDependentOutputException)
 """What torch raises where Python asks a fake tensor for a value."""
@@ -74,8 +75,7 @@ class Tape(TorchFunctionMode):
         self._symbols: dict[sympy.Symbol, Callable[[], fx.Node]] = {}
         self._numbers: dict[Any, fx.Node] = {}
         named = chain(model.named_parameters(), model.named_buffers())
-        self._names = {id(tensor): name for name, tensor in named}
-        self._state = {id(t): t for t in chain(model.parameters(), model.buffers())}
+        self._state = {id(tensor): (name, tensor) for name, tensor in named}
         self._buffers = [
             (f"{path}.{name}" if path else name, module, name, buffer)
             for path, module in model.named_modules()
@@ -87,7 +87,8 @@ class Tape(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is functional.multi_head_attention_forward:
-            with opened_attention(), self:
+            # Its Python runs, so that its projections are seen.
+            with patch.object(functional, "has_torch_function", lambda *_: False), self:
                 return func(*args, **kwargs)
         try:
             result = func(*args, **kwargs)
@@ -110,7 +111,7 @@ class Tape(TorchFunctionMode):
             self._write("call_function", setattr, (args[0], attribute, args[1]), {}, None)
             return
         changes = (result is None and name not in _SILENT) or name in _EFFECTS
-        if not changes and next(tensors_in(result), None) is None and not self._unbacked(result):
+        if not changes and not holds_tensor(result) and not self._unbacked(result):
             return
         if name in _REFLECTED:
             self._write("call_function", _REFLECTED[name], (args[1], args[0]), kwargs, result)
@@ -140,7 +141,7 @@ class Tape(TorchFunctionMode):
             self._note(node, value)
             return
         for key, part in parts(value):
-            if next(tensors_in(part), None) is not None or self._unbacked(part):
+            if holds_tensor(part) or self._unbacked(part):
                 take = getattr if isinstance(key, Field) else operator.getitem
                 plain = str(key) if isinstance(key, Field) else key
                 self.unpack(self._node("call_function", take, (node, plain), {}), part)
@@ -184,8 +185,8 @@ class Tape(TorchFunctionMode):
 
     def _write(self, op: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         given = self.argument(tuple(args)), self.argument(dict(kwargs))
-        if not all(_printable(part) for part in (*given[0], *given[1].values())):
-            target, op, given = _closed(target, op, *given)
+        if not all(printable(part) for part in (*given[0], *given[1].values())):
+            target, op, given = closed(target, op, *given)
         node = self._node(op, target, *given)
         if isinstance(result, _SYMBOLIC):
             self._bind(result.node.expr, lambda: node)
@@ -238,10 +239,11 @@ class Tape(TorchFunctionMode):
 
     def _outside(self, tensor: Tensor) -> fx.Node:
         """A tensor that no recorded call made: of the model's state, or one that lies around in Python."""
-        name = self._names.get(id(tensor))
-        if name is None:
-            if isinstance(tensor, torch._subclasses.FakeTensor):
-                raise TypeError("a tensor was made where it cannot be seen: inside of a call, or kept from another")
+        if id(tensor) in self._state:
+            name, _ = self._state[id(tensor)]
+        elif isinstance(tensor, FakeTensor):
+            raise TypeError("a tensor was made where it cannot be seen: inside of a call, or kept from another")
+        else:
             name = self._constant(tensor)
         node = self._nodes[id(tensor)] = self._attribute(name)
         self._alive.append(tensor)
@@ -251,105 +253,28 @@ class Tape(TorchFunctionMode):
         return self._node("get_attr", name, (), {})
 
     def _constant(self, tensor: Tensor) -> str:
-        names = (f"_constant_{index}" for index in range(len(self._alive) + 1000))
-        for name in names:
+        """The name of the attribute of `holder` that keeps a tensor; equal ones are kept once."""
+        for name in (f"_constant_{index}" for index in count()):
             held = getattr(self._holder, name, None)
             if held is None:
                 setattr(self._holder, name, tensor.detach())
                 return name
             if held.dtype == tensor.dtype and torch.equal(held, tensor):
                 return name
-        raise AssertionError
+        raise AssertionError  # there is always another name
 
     def _output(self, value: Any) -> Any:
-        if isinstance(value, (Tensor, *_SYMBOLIC)) or next(tensors_in(value), None) is None:
+        if isinstance(value, (Tensor, *_SYMBOLIC)) or not holds_tensor(value):
             return self.argument(value)
         inner = parts(value)
         if type(value) in (tuple, list, dict):
             return rebuilt(value, [self._output(part) for _, part in inner])
-        made = _Maker(value, [self._holds(part) for _, part in inner])
-        given = tuple(self._output(part) for _, part in inner if self._holds(part))
+        made = Maker(value, [holds_tensor(part) for _, part in inner])
+        given = tuple(self._output(part) for _, part in inner if holds_tensor(part))
         return self._node("call_function", made, given, {})
-
-    def _holds(self, value: Any) -> bool:
-        return next(tensors_in(value), None) is not None
 
     def _unbacked(self, value: Any) -> bool:
         return isinstance(value, _SYMBOLIC) and bool(free_unbacked_symbols(value))
-
-
-def update(buffer: Tensor, value: Tensor) -> None:
-    """What a forward does that assigns a new value to its buffer."""
-    with torch.no_grad():
-        buffer.copy_(value)
-
-
-@cache
-def applied(function: type[torch.autograd.Function]) -> Callable[..., Any]:
-    """The call of an autograd function, as a function with its name."""
-
-    def apply(*args: Any, **kwargs: Any) -> Any:
-        return function.apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-
-    return _named(apply, function.__name__)
-
-
-class _Maker:
-    """Makes objects of the kind of one that the model returned, with other tensors in them."""
-
-    def __init__(self, value: Any, holds: list[bool]) -> None:
-        self._holds = holds
-        self._pattern = [None if held else part for held, (_, part) in zip(holds, parts(value), strict=True)]
-        self._empty = value if isinstance(value, tuple) else rebuilt(value, self._pattern)
-        self.__name__ = self.__qualname__ = type(value).__name__
-
-    def __call__(self, *tensors: Any) -> Any:
-        left = iter(tensors)
-        inner = [next(left) if held else part for held, part in zip(self._holds, self._pattern, strict=True)]
-        return rebuilt(self._empty, inner)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Maker) or type(self._empty) is not type(other._empty):
-            return False
-        return self._holds == other._holds and str(self._pattern) == str(other._pattern)
-
-    def __hash__(self) -> int:
-        return hash(type(self._empty))
-
-
-def _closed(target: Any, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, str, Any]:
-    """A call with arguments that cannot be written as code, closed over them."""
-    kept = [argument for argument in args if _printable(argument)]
-    places = [_printable(argument) for argument in args]
-    names = {name: argument for name, argument in kwargs.items() if _printable(argument)}
-    others = {name: argument for name, argument in kwargs.items() if name not in names}
-
-    def call(*inner: Any, **named: Any) -> Any:
-        left = iter(inner)
-        full = [next(left) if place else argument for place, argument in zip(places, args, strict=True)]
-        function = target if op == "call_function" else getattr(full.pop(0), target)
-        return function(*full, **named, **others)
-
-    return _named(call, target if isinstance(target, str) else target.__name__), "call_function", (tuple(kept), names)
-
-
-def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    function.__name__ = function.__qualname__ = name
-    return function
-
-
-def _printable(value: Any) -> bool:
-    """Whether fx can write a value as code."""
-    if isinstance(value, (tuple, list)):
-        return all(map(_printable, value))
-    if isinstance(value, dict):
-        return all(map(_printable, value.values()))
-    plain = (fx.Node, str, int, float, bool, complex, slice, torch.dtype, torch.device, torch.layout)
-    return value is None or value is ... or (isinstance(value, (*plain, torch.memory_format)) and not _is_enum(value))
-
-
-def _is_enum(value: Any) -> bool:
-    return hasattr(type(value), "__members__")
 
 
 def _is_method(func: Any) -> bool:
@@ -362,10 +287,3 @@ def _is_method(func: Any) -> bool:
 
 def _kind(value: object) -> str:
     return f"one of shape {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-
-
-def opened_attention() -> Any:
-    """`multi_head_attention_forward` runs its Python, so that its projections are seen."""
-    from unittest.mock import patch
-
-    return patch.object(functional, "has_torch_function", lambda *_: False)
