@@ -85,7 +85,7 @@ class _Reads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__
-        if name in ("addmm", "mm", "bmm", "baddbmm", "addmv", "mv", "convolution", "linear"):
+        if name in ("addmm", "mm", "bmm", "baddbmm", "addmv", "mv", "convolution", "linear", "_grouped_mm"):
             for tensor in tensors_in(args):
                 place = tensor.untyped_storage().data_ptr()
                 if place in self._names:

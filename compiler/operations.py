@@ -95,6 +95,8 @@ MM = _matrices("mm", "input", "mat2")
 BMM = _matrices("bmm", "input", "mat2")
 ADDMM = _matrices("addmm", "mat1", "mat2", added="input")
 BADDBMM = _matrices("baddbmm", "batch1", "batch2", added="input")
+GROUPED_MM = Operation("grouped_mm", ("input", "weight", "offs", "bias"), (Roles("input", "weight", -1, -1),), "bias")
+"""The rows of each group, up to its entry of `offs`, by the matrix of that group: mixtures of experts."""
 EINSUM = Operation(
     "einsum",
     ("equation", "first", "second"),
@@ -116,7 +118,11 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
     torch.addmm: ADDMM,
     torch.baddbmm: BADDBMM,
     torch.einsum: EINSUM,
+    functional.grouped_mm: GROUPED_MM,
+    torch._grouped_mm: GROUPED_MM,
 }
+_BY_NAME = {"transformers.grouped_mm_fallback": GROUPED_MM}
+"""Operators of other libraries, which may not be installed."""
 _BY_METHOD = {"matmul": MATMUL, "__matmul__": MATMUL, "mm": MM, "bmm": BMM, "addmm": ADDMM, "baddbmm": BADDBMM}
 
 NAMES = tuple(dict.fromkeys(operation.name for operation in _BY_FUNCTION.values()))
@@ -129,5 +135,5 @@ def operation_of(node: fx.Node) -> Operation | None:
     if node.op == "call_method":
         found = _BY_METHOD.get(str(node.target))
     elif node.op == "call_function" and callable(node.target):
-        found = _BY_FUNCTION.get(node.target)
+        found = _BY_FUNCTION.get(node.target) or _BY_NAME.get(str(node.target))
     return found if found is not None and len(_positional(node)) <= len(found.arguments) else None

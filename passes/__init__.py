@@ -5,9 +5,19 @@ from frostline.passes.drop_unread import DropUnread
 from frostline.passes.freeze_masks import FreezeMasks
 from frostline.passes.insert_masks import InsertMasks
 from frostline.passes.pack_weights import PackWeights
+from frostline.passes.settle_ties import SettleTies
 from frostline.passes.split_bias import SplitBias
 from frostline.passes.use_linear import UseLinear
 
-FREEZING: tuple[Pass, ...] = (FreezeMasks(), DropUnread(), UseLinear(), SplitBias(), PackWeights())
+FREEZING: tuple[Pass, ...] = (FreezeMasks(), DropUnread(), SettleTies(), UseLinear(), SplitBias(), PackWeights())
 
-__all__ = ["FREEZING", "DropUnread", "FreezeMasks", "InsertMasks", "PackWeights", "SplitBias", "UseLinear"]
+__all__ = [
+    "FREEZING",
+    "DropUnread",
+    "FreezeMasks",
+    "InsertMasks",
+    "PackWeights",
+    "SettleTies",
+    "SplitBias",
+    "UseLinear",
+]

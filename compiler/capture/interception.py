@@ -23,6 +23,7 @@ def intercepted(tape: Tape) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name, value in (
             (nn.Module, "__call__", _module_call(tape)),
+            (nn.Module, "_apply", _module_apply()),
             (torch.autograd.Function, "apply", _function_apply(tape)),
             (torch.amp.autocast_mode.autocast, "__enter__", _autocast_enter(tape)),
             (torch.amp.autocast_mode.autocast, "__exit__", _autocast_exit(tape)),
@@ -62,6 +63,23 @@ def _module_call(tape: Tape) -> Any:
             tape.path.pop()
 
     return call
+
+
+def _module_apply() -> Any:
+    run: Any = nn.Module._apply
+
+    def apply(module: nn.Module, convert: Any, recurse: bool = True) -> nn.Module:
+        """`module.to(dtype)` in a forward: nothing to record where it changes nothing."""
+        if not _recording():
+            return run(module, convert, recurse)
+        with torch._C.DisableTorchFunction():
+            for tensor in (*module.parameters(recurse), *module.buffers(recurse)):
+                converted = convert(tensor)
+                if (converted.dtype, converted.device) != (tensor.dtype, tensor.device):
+                    raise TypeError("the forward moves the parameters of a module to another dtype or device")
+        return module
+
+    return apply
 
 
 def _function_apply(tape: Tape) -> Any:

@@ -38,9 +38,9 @@ from frostline.compiler.products import Product, products_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
-from frostline.passes.lowering.attention import attend
 from frostline.passes.lowering.flat import Flat
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
+from frostline.passes.lowering.plain import in_plain_operations
 from frostline.schedules import SIGNS, ZERO_ONE, Levels
 
 _BINARIZERS: dict[Levels, Any] = {
@@ -85,12 +85,12 @@ def _use_operators(graph: Graph) -> None:
 
 
 def _prepare(graph: Graph) -> None:
-    """`no_grad` and checks of arguments mean nothing in a file, and attention is spelled out."""
+    """`no_grad` and checks of arguments mean nothing in a file, and what the exporter does not know is spelled out."""
     for node in list(graph.nodes):
         if node.target in (torch._C._set_grad_enabled, unchanged, fitting):
             graph.module.graph.erase_node(node)
-        elif node.target is torch.nn.functional.scaled_dot_product_attention:
-            node.target = attend
+        elif (plain := in_plain_operations(node)) is not None:
+            node.target = plain
 
 
 def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

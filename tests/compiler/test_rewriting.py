@@ -66,6 +66,7 @@ def test_trace_gives_every_stage_and_leaves_the_graph_alone() -> None:
     assert [str(one) for one, _ in trace(program.graph, FREEZING)] == [
         "FreezeMasks",
         "DropUnread",
+        "SettleTies",
         "UseLinear",
         "SplitBias",
         "PackWeights",

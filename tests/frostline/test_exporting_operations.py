@@ -14,7 +14,7 @@ from torch import nn
 import frostline as fl
 from frostline.compiler.contents import contents
 from frostline.errors import DriftError
-from tests.models.operations import Computed, Convolutions, Products
+from tests.models.operations import Computed, Convolutions, Experts, Products
 from tests.models.small import spec
 
 TOTAL = 40
@@ -96,3 +96,11 @@ def test_computed_weights_and_a_learned_query(tmp_path: Path) -> None:
     left = set(binary.module.state_dict())
     assert not {"sums.0", "sums.1", "standard.weight", "norm.parametrizations.weight.original0"} & left
     assert {"standard.weight_bits", "norm.weight_bits", "ask.weight_bits", "query"} <= left
+
+
+def test_a_mixture_of_experts_whose_scores_tie(tmp_path: Path) -> None:
+    model = Experts()
+    nn.init.zeros_(model.router.bias)
+    _, certificate = exported(model, (6,), tmp_path / "model.onnx")
+    assert kinds(certificate) == {"router": "BinaryLinear"}
+    assert certificate.as_float == ("experts",)

@@ -87,3 +87,21 @@ class Computed(nn.Module):
         x = torch.tanh(self.norm(torch.tanh(self.norm(x)))).mean((2, 3))
         x = torch.tanh(x @ (self.sums[0] + self.sums[1]).t())
         return self.head(x * torch.tanh(self.ask(self.query)))
+
+
+class Experts(nn.Module):
+    """A mixture of three experts, of which every row asks two: `[n, 6]` to `[n, 4]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.router, self.head = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 4)
+        self.experts = nn.Parameter(torch.randn(3, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.tanh(self.stem(x))
+        scores, chosen = self.router(x).softmax(-1).topk(2)
+        expert, order = torch.sort(chosen.flatten())
+        ends = torch.histc(expert.float(), 3, 0, 2).cumsum(0).to(torch.int32)
+        rows = x[order // 2] * scores.flatten()[order].unsqueeze(1)
+        answers = torch.tanh(functional.grouped_mm(rows, self.experts.mT, offs=ends))
+        return self.head(answers[torch.argsort(order)].view(-1, 2, 8).sum(1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from frostline.passes.lowering.attention import attend
+from frostline.passes.lowering.plain import attend, grouped_mm, histc
 
 Q, K, V = (torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
 MASK = torch.rand(5, 5, generator=torch.Generator().manual_seed(3)) > 0.5
@@ -24,3 +24,19 @@ def test_it_is_torch_s_attention(options: dict[str, object]) -> None:
 def test_heads_that_share_keys_and_values() -> None:
     expected = functional.scaled_dot_product_attention(Q, K[:, :2], V[:, :2], enable_gqa=True)
     torch.testing.assert_close(attend(Q, K[:, :2], V[:, :2], enable_gqa=True), expected)
+
+
+def test_products_of_groups_of_rows() -> None:
+    rows, matrices = torch.randn(9, 8), torch.randn(4, 8, 16)
+    offs = torch.tensor([2, 2, 5, 8], dtype=torch.int32)
+    expected = functional.grouped_mm(rows, matrices, offs=offs)
+    actual = grouped_mm(rows, matrices, offs)
+    torch.testing.assert_close(actual[:8], expected[:8])
+    assert actual[8].tolist() == [0] * 16  # torch leaves open what stands after the last group
+    assert torch.equal(grouped_mm(matrices, matrices.mT), matrices @ matrices.mT)
+
+
+@pytest.mark.parametrize(("bins", "low", "high"), [(4, 0, 3), (7, -1, 1), (5, 0, 0), (1, 2, 3)])
+def test_histograms(bins: int, low: float, high: float) -> None:
+    values = torch.cat([torch.randn(50, generator=torch.Generator().manual_seed(0)), torch.arange(-3.0, 5.0)])
+    assert torch.equal(histc(values, bins, low, high), torch.histc(values, bins, low, high))
