@@ -22,9 +22,11 @@ _WRITING = {
 @dataclass(frozen=True)
 class Flow:
     """`between` holds an edge from every value to what follows from it, as a networkx graph; `last_writes` holds, for
-    each reader, the last call before it that wrote into what it reads."""
+    each reader, the last call before it that wrote into what it reads; `owners` the node that made the tensor which a
+    value is, or is a view of."""
 
     between: Any
+    owners: Mapping[fx.Node, fx.Node]
     last_writes: Mapping[fx.Node, Mapping[fx.Node, fx.Node]]
 
     def version(self, reader: fx.Node, value: fx.Node) -> tuple[fx.Node, fx.Node | None]:
@@ -47,7 +49,7 @@ def flow_of(graph: Graph) -> Flow:
         owners[node] = owners[root_of(node) if target is None else target] if _is_view(node, target) else node
         if target is not None:
             latest[owners[target]] = node
-    return Flow(between, last_writes)
+    return Flow(between, owners, last_writes)
 
 
 def written(node: fx.Node, graph: Graph) -> fx.Node | None:

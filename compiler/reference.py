@@ -66,22 +66,22 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
         remedy = "inputs are a tuple of the model's positional arguments, batch first"
         reason = Offence(first_line(error), remedy=remedy)
         raise UsageError("the model does not run on these inputs", [reason]) from error
-    values = recorder.values
+    read, made = recorder.read, recorder.made
     found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), as_float, _arrays(result))
     for node in graph.nodes:
         name = str(facts(node).name)
         if is_binarize(node):
-            found.inputs[name], found.activations[name] = values[node.args[0]], values[node]
+            found.inputs[name], found.activations[name] = read[node, node.args[0]], made[node]
             found.levels[name] = levels_of(node)
         elif is_unpack(node):
-            found.bits.setdefault(name, []).append(values[node.args[0]])
+            found.bits.setdefault(name, []).append(read[node, node.args[0]])
     for product in products:
         name = str(facts(product.node).name)
-        found.products[name] = values[product.node]
+        found.products[name] = made[product.node]
         if is_binary(product.activation):
             found.binary.add(name)
         if not is_binarize(product.activation):
-            found.inputs[name] = values[product.activation]
+            found.inputs[name] = read[product.node, product.activation]
     return found
 
 
@@ -100,15 +100,19 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, graph: Graph, products: Sequence[Product]) -> None:
         super().__init__(graph.module)
-        self.values: dict[Any, Array] = {}
-        ours = [node for node in graph.nodes if is_binarize(node) or is_unpack(node)]
-        ours += [product.node for product in products]
-        self._wanted = {*ours, *(source for node in ours for source in node.all_input_nodes)}
+        self.read: dict[tuple[fx.Node, Any], Array] = {}
+        """By the reader and what it reads: a tensor may be changed in place before it is read, and afterwards."""
+        self.made: dict[fx.Node, Array] = {}
+        self._ours = {node for node in graph.nodes if is_binarize(node) or is_unpack(node)}
+        self._ours |= {product.node for product in products}
 
     def run_node(self, n: fx.Node) -> Any:
+        if n not in self._ours:
+            return super().run_node(n)
+        for source in n.all_input_nodes:
+            self.read[n, source] = self.env[source].detach().clone().numpy()
         value = super().run_node(n)
-        if n in self._wanted and isinstance(value, Tensor):
-            self.values[n] = value.detach().clone().numpy()  # a later operation may change it in place
+        self.made[n] = value.detach().clone().numpy()
         return value
 
 
