@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_binarize, is_binary, is_unpack, levels_of, on_bits

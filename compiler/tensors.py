@@ -45,17 +45,20 @@ def map_tensors(value: Any, change: Callable[[Tensor], Any]) -> Any:
     return rebuilt(value, [map_tensors(part, change) for _, part in parts(value)])
 
 
-def outline(value: Any) -> str:
-    """What a value is made of, with the shapes of its tensors but without their entries.
+def outline(value: Any, batch: int | None = None) -> str:
+    """What a value is made of, with the shapes of its tensors but without their entries, nor the size of a batch.
 
-    >>> outline(("a", [torch.ones(2)]))
-    "('a', [torch.float32[2]])"
+    >>> outline(("a", [torch.ones(2, 3)]))
+    "('a', [torch.float32[2, 3]])"
+    >>> outline(torch.ones(2, 2), batch=2)
+    'torch.float32[batch, 2]'
     """
     if isinstance(value, Tensor):
-        return f"{value.dtype}{list(value.shape)}"
+        first = ["batch" if size == batch else str(size) for size in value.shape[:1]]
+        return f"{value.dtype}[{', '.join([*first, *map(str, value.shape[1:])])}]"
     if not holds_tensor(value):
         return repr(value)
-    inner = ", ".join(outline(part) for _, part in parts(value))
+    inner = ", ".join(outline(part, batch) for _, part in parts(value))
     return f"[{inner}]" if isinstance(value, list) else f"({inner})"
 
 

@@ -140,11 +140,12 @@ def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
 
     name = "regions"
     try:
-        tree, regions = capture_regions(model, example, whole)
+        eager = Eager(twin, example, fresh=True)
+        tree, regions = capture_regions(model, [trial.inputs for trial in eager.trials()], whole)
         if not regions:
             return Attempt(name, None, (Offence("no submodule with parameters can be captured"),))
         tree.train(model.training)
-        proof = prove(Eager(twin, example, fresh=True), tree)
+        proof = prove(eager, tree)
     except Exception as error:
         return Attempt(name, None, (_reason(error),))
     if proof.differences:

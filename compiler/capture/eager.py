@@ -17,6 +17,7 @@ from frostline.compiler.graph import Example, duplicate
 from frostline.compiler.tensors import map_tensors, tensors_in
 
 _BATCHES = (1, 2, 3)
+GRADIENT = "the gradient of"
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def run(twin: nn.Module, inputs: Example, training: bool) -> Outcome:
         except Exception as error:
             return Outcome({}, error)
     values = {f"output {index}": out.detach() for index, out in enumerate(outputs)}
-    values |= {f"the gradient of {name}": p.grad for name, p in twin.named_parameters() if p.grad is not None}
+    values |= {f"{GRADIENT} {name}": p.grad for name, p in twin.named_parameters() if p.grad is not None}
     values |= {f"the buffer {name}": buffer.detach().clone() for name, buffer in twin.named_buffers()}
     for module, buffers in zip(twin.modules(), before, strict=False):
         module._buffers.update(buffers)

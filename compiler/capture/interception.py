@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -11,9 +12,10 @@ import torch
 import torch._export.utils
 import torch.utils.checkpoint
 from torch import nn
+from torch.fx.experimental import symbolic_shapes
 
 from frostline.compiler.capture.leaves import stays_whole
-from frostline.compiler.capture.tape import Tape
+from frostline.compiler.capture.tape import ON_VALUES, Tape
 from frostline.compiler.capture.targets import applied
 
 
@@ -32,6 +34,9 @@ def intercepted(tape: Tape) -> Iterator[None]:
                 "_maybe_find_pre_dispatch_tf_mode_for_export",
                 lambda: _recording() and tape,
             ),
+            (torch.SymBool, "__bool__", _condition(tape)),
+            (symbolic_shapes, "uninteresting_files", _not_theirs()),
+            (builtins, "len", _length()),
             # Many models then take a branch that can be followed.
             (torch.compiler, "_is_compiling_flag", True),
             (torch.compiler, "_is_exporting_flag", True),
@@ -42,6 +47,39 @@ def intercepted(tape: Tape) -> Iterator[None]:
 
 def _recording() -> bool:
     return torch._C._is_torch_function_mode_enabled()
+
+
+def _condition(tape: Tape) -> Any:
+    run: Any = torch.SymBool.__bool__
+
+    def ask(value: torch.SymBool) -> bool:
+        try:
+            return bool(run(value))
+        except ON_VALUES:
+            passes = tape.check(value) if _recording() else None
+            if passes is None:
+                raise
+            return passes
+
+    return ask
+
+
+def _not_theirs() -> Any:
+    """A guard names the line that asked; what asks here is no user's."""
+    files = symbolic_shapes.uninteresting_files() | {__file__}
+    return lambda: files
+
+
+def _length() -> Any:
+    """`len(x)` must be a number for Python; the size of `x` may be a symbol."""
+    run = builtins.len
+
+    def length(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and _recording() and value.dim():
+            return value.size(0)
+        return run(value)
+
+    return length
 
 
 def _module_call(tape: Tape) -> Any:
@@ -68,7 +106,7 @@ def _module_call(tape: Tape) -> Any:
 def _module_apply() -> Any:
     run: Any = nn.Module._apply
 
-    def apply(module: nn.Module, convert: Any, recurse: bool = True) -> nn.Module:
+    def apply(module: nn.Module, convert: Any, recurse: bool = True) -> Any:
         """`module.to(dtype)` in a forward: nothing to record where it changes nothing."""
         if not _recording():
             return run(module, convert, recurse)

@@ -7,6 +7,7 @@ given; each is then captured and proven alone, and stands in its own place.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -20,13 +21,14 @@ _SHAPES = 6
 
 
 def capture_regions(
-    model: nn.Module, example: Example, whole: Callable[[nn.Module, list[Example]], Graph | None]
+    model: nn.Module, examples: list[Example], whole: Callable[[nn.Module, list[Example]], Graph | None]
 ) -> tuple[nn.Module, dict[str, Graph]]:
     """The model over its own parameters with its largest capturable submodules captured, and those by their path.
 
-    `whole` captures a submodule, and proves it for each of its calls; it returns None where it cannot.
+    What the submodules are given is seen in runs of the model on its `examples`. `whole` captures a submodule, and
+    proves it for each of its calls; it returns None where it cannot.
     """
-    calls = _calls(model, example)
+    calls = _calls(model, examples)
     tree = share(model)
     regions = dict(_largest(tree, "", calls, whole, set()))
     for path, region in regions.items():
@@ -60,31 +62,28 @@ def _largest(
             yield from _largest(child, inner, calls, whole, seen)
 
 
-def _calls(model: nn.Module, example: Example) -> dict[str, list[Example]]:
-    """What each submodule is given in a run of the model: every call of another shape, in the order of running."""
+def _calls(model: nn.Module, examples: list[Example]) -> dict[str, list[Example]]:
+    """What each submodule is given in runs of the model: every call of another shape, in the order of running."""
     found: dict[str, dict[str, Example]] = {}
     for training in (False, True):
-        twin = duplicate(model).train(training)
         here: dict[str, dict[str, Example]] = {}
-        for path, module in twin.named_modules():
-            if path:
-                module.register_forward_pre_hook(_keep(here.setdefault(path, {})), with_kwargs=True)
-        inputs = example.copied()
-        try:
-            with torch.no_grad(), torch.random.fork_rng():
+        for example in examples:
+            twin = duplicate(model).train(training)
+            for path, module in twin.named_modules():
+                if path:
+                    module.register_forward_pre_hook(_keep(here.setdefault(path, {}), example), with_kwargs=True)
+            inputs = example.copied()
+            with suppress(Exception), torch.no_grad(), torch.random.fork_rng():
                 twin(*inputs.args, **inputs.kwargs)
-        except Exception:
-            if not training:
-                raise
         for path, calls in here.items():
             if calls and path not in found:
                 found[path] = calls
     return {path: list(calls.values()) for path, calls in found.items()}
 
 
-def _keep(calls: dict[str, Example]) -> Any:
+def _keep(calls: dict[str, Example], example: Example) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        shown = outline((args, kwargs))
+        shown = outline((args, kwargs), example.batch_size())
         if shown not in calls and len(calls) < _SHAPES and holds_tensor((args, kwargs)):
             calls[shown] = Example(args, dict(kwargs)).copied()
 

@@ -22,8 +22,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
+from frostline.compiler.capture.checks import holds, passing, where
 from frostline.compiler.capture.targets import Maker, closed, printable, update
-from frostline.compiler.capture.user_line import calling_line
+from frostline.compiler.capture.user_line import calling_frame, calling_line
 from frostline.compiler.graph import Facts, facts, set_facts
 from frostline.compiler.tensors import Field, holds_tensor, parts, rebuilt
 
@@ -93,10 +94,22 @@ class Tape(TorchFunctionMode):
         try:
             result = func(*args, **kwargs)
         except ON_VALUES as error:
+            if getattr(func, "__name__", "") == "__bool__" and (passes := self.check(args[0])) is not None:
+                return passes
             self.asked.append(error)  # the forward may catch it, and go on
             raise
+        if any(self._shapes.simplify(symbol).is_number for symbol in self._batch):
+            raise RuntimeError("the forward needs the batch size as a number")  # torch swallows a TypeError
         self.call(func, args, kwargs, result)
         return result
+
+    def check(self, value: Any) -> bool | None:
+        """Write a check of a condition of which one outcome only raises, and return the other; None if both go on."""
+        frame = calling_frame()
+        passes = passing(frame)
+        if frame is not None and passes is not None:
+            self.effect(holds, self.argument(value), passes, where(frame))
+        return passes
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """Write a call that was made, and note what it returned."""

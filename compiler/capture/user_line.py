@@ -33,6 +33,14 @@ def user_line(error: BaseException) -> str | None:
     return None
 
 
+def calling_frame() -> FrameType | None:
+    """The innermost frame of the user's on the current stack."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _theirs(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
 def calling_line(inside: str) -> str | None:
     """The innermost line of the user's on the current stack, called from a frame of the function named `inside`."""
     frame: FrameType | None = sys._getframe(1)

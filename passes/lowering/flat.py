@@ -28,7 +28,12 @@ class Flat(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         left = iter(tensors)
-        return tuple(tensors_in(self.net(**map_tensors(self._arguments, lambda _: next(left)))))
+        seen: set[int] = set()
+        returned = []
+        for tensor in tensors_in(self.net(**map_tensors(self._arguments, lambda _: next(left)))):
+            returned.append(tensor.clone() if id(tensor) in seen else tensor)  # a file has no name twice
+            seen.add(id(tensor))
+        return tuple(returned)
 
 
 def _named(name: str, value: Any) -> list[tuple[str, Tensor]]:

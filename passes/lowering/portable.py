@@ -20,6 +20,7 @@ from onnx import helper
 from onnxscript import values
 from torch import Tensor, fx
 
+from frostline.compiler.capture.checks import holds
 from frostline.compiler.capture.signature import fitting, unchanged
 from frostline.compiler.exported import DOMAIN, named
 from frostline.compiler.graph import Example, Graph, facts
@@ -87,7 +88,7 @@ def _use_operators(graph: Graph) -> None:
 def _prepare(graph: Graph) -> None:
     """`no_grad` and checks of arguments mean nothing in a file, and what the exporter does not know is spelled out."""
     for node in list(graph.nodes):
-        if node.target in (torch._C._set_grad_enabled, unchanged, fitting):
+        if node.target in (torch._C._set_grad_enabled, unchanged, fitting, holds):
             graph.module.graph.erase_node(node)
         elif (plain := in_plain_operations(node)) is not None:
             node.target = plain
