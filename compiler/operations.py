@@ -119,7 +119,7 @@ _BY_FUNCTION: dict[Callable[..., Any], Operation] = {
     torch.baddbmm: BADDBMM,
     torch.einsum: EINSUM,
     functional.grouped_mm: GROUPED_MM,
-    torch._grouped_mm: GROUPED_MM,
+    torch._grouped_mm: GROUPED_MM,  # pyright: ignore[reportPrivateImportUsage]
 }
 _BY_NAME = {"transformers.grouped_mm_fallback": GROUPED_MM}
 """Operators of other libraries, which may not be installed."""
