@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
+from unittest.mock import patch
 
 import torch
 from torch import fx, nn
@@ -16,6 +17,7 @@ from frostline.compiler.tensors import map_tensors, tensors_in
 from frostline.errors import Offence, UsageError
 
 _KEY = "frostline"
+_deepcopy: Any = torch.Tensor.__deepcopy__
 
 
 @dataclass(frozen=True)
@@ -241,9 +243,16 @@ def assemble(tree: nn.Module, graph: fx.Graph, training: bool, modes: Modes | No
 
 
 def duplicate(module: nn.Module) -> Any:
-    """A deep copy, also of a module that keeps computed tensors as attributes, as the hooks of weight norm do."""
-    computed = (tensor for inner in module.modules() for tensor in _computed(inner).values())
-    return copy.deepcopy(module, {id(tensor): tensor.detach().clone() for tensor in computed})
+    """A deep copy, also of a module that keeps computed tensors, as the hooks of weight norm do."""
+    with patch.object(torch.Tensor, "__deepcopy__", _copied):
+        return copy.deepcopy(module)
+
+
+def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
+    """A copy of a tensor, without its history if it has one."""
+    if not tensor.is_leaf:
+        memo[id(tensor)] = tensor.detach().clone()
+    return cast(torch.Tensor, _deepcopy(tensor, memo))
 
 
 def _computed(module: nn.Module) -> dict[str, torch.Tensor]:

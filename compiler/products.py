@@ -69,6 +69,8 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
         begins = node.op == "placeholder" or product is not None or node in changed or _looks_up(node, graph)
         if begins or not activations.isdisjoint(sources):
             activations.add(node)
+        elif called(node) == "_add_batch_dim":
+            continue  # inside of `vmap` it is another weight for each entry
         elif node in parameters or node.target is unpack or not weights.isdisjoint(sources):
             weights.add(node)
     return tuple(found)

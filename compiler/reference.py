@@ -110,10 +110,17 @@ class _Recorder(fx.Interpreter):
         if n not in self._ours:
             return super().run_node(n)
         for source in n.all_input_nodes:
-            self.read[n, source] = self.env[source].detach().clone().numpy()
+            self.read[n, source] = _array(self.env[source])
         value = super().run_node(n)
-        self.made[n] = value.detach().clone().numpy()
+        self.made[n] = _array(value)
         return value
+
+
+def _array(value: torch.Tensor) -> Array:
+    """A copy; numpy has no bfloat16."""
+    plain = value.detach().float() if value.dtype == torch.bfloat16 else value.detach().clone()
+    array: Array = plain.numpy()
+    return array
 
 
 def _arrays(values: Any) -> list[Array]:

@@ -31,6 +31,8 @@ from frostline.errors import DriftError, Offence, UsageError, first_line
 from frostline.schedules import ZERO_ONE
 
 _TOLERANCE = 1e-3
+_NOTHING = 1e-6
+"""Tensors smaller than this are compared by it: ONNX Runtime's sigmoid is 0 where torch's is 1e-19."""
 _PART = 32
 
 
@@ -266,6 +268,6 @@ def _deviation(own: Array, expected: Array) -> float:
         return 0.0
     difference = np.atleast_1d(np.abs(own.astype(np.float64) - expected.astype(np.float64)))
     difference[(own == expected) | (np.isnan(own) & np.isnan(expected) if own.dtype.kind == "f" else False)] = 0
-    scale = float(np.max(np.abs(np.where(np.isfinite(expected), expected, 0)))) or 1.0
+    scale = max(float(np.max(np.abs(np.where(np.isfinite(expected), expected, 0)))), _NOTHING)
     worst = float(np.max(difference))
     return worst / scale if np.isfinite(worst) else float("inf")

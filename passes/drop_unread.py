@@ -18,7 +18,8 @@ from frostline.compiler.rewriting import Invariant, Pass
 class DropUnread(Pass):
     """y = conv(x, w), and nobody reads y -> nothing.
 
-    What is called for its effect stays, and what writes into a tensor that is seen elsewhere.
+    What is called for its effect stays, and what writes into a tensor that is seen elsewhere. Hooks on gradients go: a
+    binary graph is not trained.
     """
 
     requires: ClassVar[tuple[Invariant, ...]] = (binary,)
@@ -39,6 +40,8 @@ class DropUnread(Pass):
 
 
 def _has_effect(node: fx.Node, graph: Graph, flow: Flow, shared: set[fx.Node]) -> bool:
+    if called(node) == "register_hook":
+        return False
     target = written(node, graph)
     if target is not None:
         return flow.owners[target] in shared

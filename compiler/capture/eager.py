@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from frostline.compiler.tensors import map_tensors, tensors_in
 
 _BATCHES = (1, 2, 3)
 GRADIENT = "the gradient of"
+_KEPT = "backward through the graph a second time"
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,20 @@ class Eager:
                     twin = duplicate(self.model)
                     continue
                 again = None if ran or self.fresh else run(twin, inputs, training)
+                if again is not None and _KEPT in str(again.failure):
+                    again, self.fresh = _without_gradients(twin, inputs, training, outcome), True
                 yield Trial(training, batch, inputs, outcome, again)
                 ran = True
                 twin = duplicate(self.model) if self.fresh else twin
             if ran:
                 self.failures.pop(training, None)
+
+
+def _without_gradients(twin: nn.Module, inputs: Example, training: bool, outcome: Outcome) -> Outcome:
+    """A run of a model that kept the autograd graph of its last one, as a cache of what parameters make does."""
+    again = run(twin, inputs, training, gradients=False)
+    gradients = {name: value for name, value in outcome.values.items() if name.startswith(GRADIENT)}
+    return replace(again, values=again.values | gradients)
 
 
 def batches(example: Example) -> Iterator[tuple[str, Example]]:
@@ -149,7 +159,7 @@ def on_meta(model: nn.Module, example: Example) -> bool:
     return any(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((example.args, example.kwargs))))
 
 
-def run(twin: nn.Module, inputs: Example, training: bool) -> Outcome:
+def run(twin: nn.Module, inputs: Example, training: bool, *, gradients: bool = True) -> Outcome:
     """Outputs, gradients and buffers of one forward and backward; then all is as it was."""
     before = [dict(module._buffers) for module in twin.modules()]
     state = (*twin.parameters(), *twin.buffers())
@@ -157,7 +167,7 @@ def run(twin: nn.Module, inputs: Example, training: bool) -> Outcome:
     twin.train(training).zero_grad(set_to_none=True)
     given, attributes = inputs.copied(), _attributes(twin)
     devices = sorted({t.device.index or 0 for t in twin.parameters() if t.is_cuda})
-    with torch.random.fork_rng(devices=devices), torch.enable_grad(), _seeded() as draws:
+    with torch.random.fork_rng(devices=devices), torch.set_grad_enabled(gradients), _seeded() as draws:
         torch.manual_seed(0)
         try:
             result = twin(*given.args, **given.kwargs)

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from frostline.compiler.graph import Example
 from frostline.compiler.tensors import map_tensors, parts, tensors_in
+from frostline.passes.lowering.plain import InPlainOperations
 
 
 class Flat(nn.Module):
@@ -30,7 +31,9 @@ class Flat(nn.Module):
         left = iter(tensors)
         seen: set[int] = set()
         returned = []
-        for tensor in tensors_in(self.net(**map_tensors(self._arguments, lambda _: next(left)))):
+        with InPlainOperations():
+            result = self.net(**map_tensors(self._arguments, lambda _: next(left)))
+        for tensor in tensors_in(result):
             returned.append(tensor.clone() if id(tensor) in seen else tensor)  # a file has no name twice
             seen.add(id(tensor))
         return tuple(returned)

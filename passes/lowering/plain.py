@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.nn import functional
-
-from frostline.compiler import ties
-from frostline.compiler.operations import GROUPED_MM, operation_of
+from torch.overrides import TorchFunctionMode
 
 
-def in_plain_operations(node: fx.Node) -> Callable[..., Any] | None:
-    """The function here that does what a node does, or None."""
-    if operation_of(node) is GROUPED_MM:
-        return grouped_mm
-    return _PLAIN.get(node.target) if node.op == "call_function" and callable(node.target) else None
+class InPlainOperations(TorchFunctionMode):
+    """Within this context torch runs the functions of this file in place of its own, whoever calls them."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        plain = _PLAIN.get(func) or _BY_NAME.get(str(func)) or func
+        return plain(*args, **(kwargs or {}))
 
 
 def attend(
@@ -69,10 +70,14 @@ def grouped_mm(
     if offs is None or rows.dim() != 2 or matrices.dim() != 3:
         product = rows @ matrices
     else:
-        group = (torch.arange(rows.shape[0], device=rows.device).unsqueeze(1) >= offs).sum(1)
-        mine = group == torch.arange(len(matrices), device=rows.device).unsqueeze(1)
-        product = ((rows @ matrices) * mine.unsqueeze(2)).sum(0)
+        product = ((rows @ matrices) * _groups(offs, rows.shape[0]).unsqueeze(2)).sum(0)
     return product if bias is None else product + bias
+
+
+def _groups(ends: Tensor, count: int) -> Tensor:
+    """For every group, whether each of `count` rows is in it: those before its end and not before the last one's."""
+    group = (torch.arange(count, device=ends.device).unsqueeze(1) >= ends).sum(1)
+    return group == torch.arange(ends.shape[0], device=ends.device).unsqueeze(1)
 
 
 def histc(values: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
@@ -87,18 +92,84 @@ def histc(values: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Te
     return counted.sum(1).to(values.dtype)
 
 
-def _sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
-    return torch.sort(input, dim, descending)
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "") -> Tensor:
+    """`torch.cdist`, `[..., m, width]` and `[..., n, width]` to `[..., m, n]`: the p-norms of all differences."""
+    difference = (x1.unsqueeze(-2) - x2.unsqueeze(-3)).abs()
+    if p == 2:
+        return difference.square().sum(-1).sqrt()
+    if p == 0:
+        return (difference != 0).to(x1.dtype).sum(-1)
+    return difference.amax(-1) if p == math.inf else difference.pow(p).sum(-1).pow(1 / p)
 
 
-def _argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    return torch.sort(input, dim, descending).indices
+def cumprod(values: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """`torch.cumprod`, entry i of a dimension being the product of the entries up to i."""
+    last = values.to(dtype or values.dtype).movedim(dim, -1)
+    upto = torch.ones(last.shape[-1], last.shape[-1], dtype=torch.bool, device=values.device).tril()
+    return torch.where(upto, last.unsqueeze(-2), 1).prod(-1).movedim(-1, dim)
+
+
+def embedding_bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor:
+    """`embedding_bag` without `max_norm`: sums, means or maxima of rows of `weight`, a bag from each offset on."""
+    rows = weight[input]
+    if offsets is None:
+        held = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx
+    else:
+        ends = offsets[1:]
+        if not include_last_offset:
+            ends = torch.cat([ends, torch.ones_like(offsets[:1]) * input.shape[0]])
+        held = _groups(ends, input.shape[0])
+        held = held if padding_idx is None else held & (input != padding_idx)
+        rows = rows.unsqueeze(0)
+    if per_sample_weights is not None:
+        rows = rows * per_sample_weights.unsqueeze(-1)
+    if mode == "max":
+        highest = rows.masked_fill(~held.unsqueeze(2), -math.inf).amax(1)
+        return torch.where(held.any(1, keepdim=True), highest, 0.0)
+    summed = (rows * held.unsqueeze(2)).sum(1)
+    return summed / held.sum(1, keepdim=True).clamp(min=1) if mode == "mean" else summed
+
+
+def _adaptive_max_pool(dimensions: int) -> Callable[..., Any]:
+    """`adaptive_max_pool{1,2,3}d`: bin i of s begins at floor(i n / s) and ends before ceil((i + 1) n / s)."""
+
+    def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
+        if return_indices:
+            raise NotImplementedError("adaptive_max_pool with indices")
+        sizes = [output_size] * dimensions if isinstance(output_size, int) else list(output_size)
+        for axis, size in enumerate(sizes, start=-dimensions):
+            whole = input.shape[axis]
+            count = size or whole
+            bins = [(index * whole // count, -(-(index + 1) * whole // count)) for index in range(count)]
+            input = torch.cat([input.narrow(axis, a, b - a).amax(axis, keepdim=True) for a, b in bins], axis)
+        return input
+
+    return pool
 
 
 _PLAIN: dict[Any, Callable[..., Any]] = {
     functional.scaled_dot_product_attention: attend,
+    functional.grouped_mm: grouped_mm,
+    torch._grouped_mm: grouped_mm,  # pyright: ignore[reportPrivateImportUsage]
     torch.histc: histc,
-    ties.topk: torch.topk,  # ONNX takes the first of equal values anyway
-    ties.sort: _sort,
-    ties.argsort: _argsort,
+    torch.cdist: cdist,
+    torch.cumprod: cumprod,
+    Tensor.cumprod: cumprod,
+    functional.embedding_bag: embedding_bag,
+    functional.adaptive_max_pool1d: _adaptive_max_pool(1),
+    functional.adaptive_max_pool2d: _adaptive_max_pool(2),
+    functional.adaptive_max_pool3d: _adaptive_max_pool(3),
 }
+_BY_NAME = {"transformers.grouped_mm_fallback": grouped_mm}

@@ -20,6 +20,7 @@ from onnx import helper
 from onnxscript import values
 from torch import Tensor, fx
 
+from frostline.compiler import ties
 from frostline.compiler.capture.checks import holds
 from frostline.compiler.capture.signature import fitting, unchanged
 from frostline.compiler.exported import DOMAIN, named
@@ -41,7 +42,6 @@ from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
 from frostline.passes.lowering.flat import Flat
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
-from frostline.passes.lowering.plain import in_plain_operations
 from frostline.schedules import SIGNS, ZERO_ONE, Levels
 
 _BINARIZERS: dict[Levels, Any] = {
@@ -86,12 +86,12 @@ def _use_operators(graph: Graph) -> None:
 
 
 def _prepare(graph: Graph) -> None:
-    """`no_grad` and checks of arguments mean nothing in a file, and what the exporter does not know is spelled out."""
+    """Checks and `no_grad` mean nothing in a file, where the first of equal values is chosen anyway."""
     for node in list(graph.nodes):
         if node.target in (torch._C._set_grad_enabled, unchanged, fitting, holds):
             graph.module.graph.erase_node(node)
-        elif (plain := in_plain_operations(node)) is not None:
-            node.target = plain
+        elif node.op == "call_function" and callable(node.target) and node.target in ties.UNSETTLED:
+            node.target = ties.UNSETTLED[node.target]
 
 
 def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

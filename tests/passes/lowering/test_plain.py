@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
-from frostline.passes.lowering.plain import attend, grouped_mm, histc
+from frostline.passes.lowering.plain import InPlainOperations, attend, grouped_mm, histc
 
 Q, K, V = (torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
 MASK = torch.rand(5, 5, generator=torch.Generator().manual_seed(3)) > 0.5
@@ -40,3 +43,32 @@ def test_products_of_groups_of_rows() -> None:
 def test_histograms(bins: int, low: float, high: float) -> None:
     values = torch.cat([torch.randn(50, generator=torch.Generator().manual_seed(0)), torch.arange(-3.0, 5.0)])
     assert torch.equal(histc(values, bins, low, high), torch.histc(values, bins, low, high))
+
+
+GENERATOR = torch.Generator().manual_seed(1)
+WIDE = torch.randn(2, 3, 7, 5, generator=GENERATOR)
+TABLE = torch.randn(20, 4, generator=GENERATOR)
+TOKENS, BAGS = torch.randint(0, 20, (9,), generator=GENERATOR), torch.tensor([0, 2, 2, 6])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(lambda p=p: torch.cdist(WIDE, WIDE[:, :, :4] + 1, p) for p in (0.0, 1.0, 2.0, 3.5, float("inf"))),
+        *(lambda d=d: WIDE.cumprod(d) for d in (0, -1)),
+        lambda: torch.cumprod(TOKENS, 0),
+        lambda: functional.adaptive_max_pool1d(WIDE[0], 3),
+        lambda: nn.AdaptiveMaxPool2d((3, 4))(WIDE),
+        lambda: functional.adaptive_max_pool3d(WIDE, (2, 7, 1)),
+        *(lambda m=m: functional.embedding_bag(TOKENS, TABLE, BAGS, mode=m) for m in ("sum", "mean", "max")),
+        lambda: functional.embedding_bag(TOKENS[:8].view(2, 4), TABLE),
+        lambda: functional.embedding_bag(TOKENS, TABLE, BAGS, mode="mean", padding_idx=int(TOKENS[3])),
+        lambda: functional.embedding_bag(TOKENS, TABLE, BAGS, mode="sum", per_sample_weights=TABLE[:9, 0]),
+        lambda: functional.embedding_bag(TOKENS, TABLE, torch.tensor([0, 2, 9]), include_last_offset=True),
+    ],
+)
+def test_whoever_calls_them(call: Callable[[], Tensor]) -> None:
+    expected = call()
+    with InPlainOperations():
+        actual = call()
+    torch.testing.assert_close(actual, expected)
