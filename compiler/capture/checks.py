@@ -1,4 +1,4 @@
-"""Branches that only raise: `assert ok`, and `if wrong: raise ...`.
+"""Branches that only raise: `assert ok`, `if wrong: raise ...`, and `if ok: return ...` before a `raise`.
 
 A graph cannot follow a branch on a value, but of these only one way goes on. It takes that way, and checks the value.
 """
@@ -51,13 +51,17 @@ def _checks(filename: str) -> tuple[tuple[ast.expr, bool], ...]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             found.append((node.test, True))
-        elif isinstance(node, ast.If) and _raises(node.body) != _raises(node.orelse):
-            found.append((node.test, _raises(node.orelse)))
+        for _, block in ast.iter_fields(node):
+            for here, following in zip(block, [*block[1:], None], strict=False) if isinstance(block, list) else ():
+                if isinstance(here, ast.If):
+                    otherwise = here.orelse or ([following] if _ends(here.body, ast.Return) else [])
+                    if _ends(here.body, ast.Raise) != _ends(otherwise, ast.Raise):
+                        found.append((here.test, _ends(otherwise, ast.Raise)))
     return tuple(found)
 
 
-def _raises(body: list[ast.stmt]) -> bool:
-    return bool(body) and isinstance(body[-1], ast.Raise)
+def _ends(block: list[Any], how: type[ast.stmt]) -> bool:
+    return bool(block) and isinstance(block[-1], how)
 
 
 def _spans(test: ast.expr, line: int) -> bool:
