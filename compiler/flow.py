@@ -54,6 +54,8 @@ def flow_of(graph: Graph) -> Flow:
 
 def written(node: fx.Node, graph: Graph) -> fx.Node | None:
     """The tensor that a call writes into, or None."""
+    if isinstance(out := node.kwargs.get("out"), fx.Node):
+        return out
     target = node.args[0] if node.args else None
     if not isinstance(target, fx.Node):
         return None

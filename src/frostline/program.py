@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from frostline.compiler.capture import capture
 from frostline.compiler.driver import Driver
-from frostline.compiler.graph import Graph, facts
+from frostline.compiler.graph import Graph, duplicate, facts
 from frostline.compiler.invariants import mask_nodes, settled
 from frostline.compiler.plan import Plan, plan, retargeted
 from frostline.compiler.rewriting import check, run
@@ -29,6 +29,8 @@ class Program:
     graph: Graph
     plan: Plan
     driver: Driver
+    model: nn.Module
+    """The model that was compiled."""
 
     @property
     def net(self) -> fx.GraphModule:
@@ -71,28 +73,47 @@ class Program:
             raise CheckpointError("the checkpoint does not belong to this program", differences)
         self.driver.resume(state["step"])
 
-    def freeze(self) -> Graph:
+    def freeze(
+        self, example_inputs: tuple[Any, ...] | None = None, example_kwargs: Mapping[str, Any] | None = None
+    ) -> Graph:
         """The fully binary graph, with tensors of its own: of a model in regions, the whole where eval mode is one.
 
-        Raises PassError, naming every site that is not settled, before the plan is done.
+        For a model that is called otherwise after training, without labels say, give an example of such a call: the
+        model is captured anew for it, on the CPU, in eval mode.
+
+        Raises PassError, naming every site that is not settled, before the plan is done; CaptureError and UsageError
+        where the call is none that the model takes, or lacks a site.
         """
         check(self.graph, (settled,), f"the program cannot be frozen at step {self.step}: it is not {{}}")
-        return run(self._whole() or self.graph.snapshot(), FREEZING)
+        if example_inputs is not None or example_kwargs is not None:
+            return run(self._called_with(example_inputs or (), example_kwargs), FREEZING)
+        whole = self.graph.evaluating and self._settled(self.graph.evaluating.snapshot())
+        return run(whole or self.graph.snapshot(), FREEZING)
 
-    def _whole(self) -> Graph | None:
-        """What was trained in regions as one settled graph in eval mode; None where there is none, or a site is not in
-        it."""
-        if self.graph.evaluating is None:
-            return None
-        whole = self.graph.evaluating.snapshot()
+    def _called_with(self, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None) -> Graph:
+        twin = duplicate(self.model).cpu().eval()
+        graph = capture(twin, example_inputs, example_kwargs)
+        whole = self._settled(graph.evaluating or graph)
+        if whole is None:
+            own = {one.name for site in sites(graph) for one in site.operands}
+            lost = [Offence(f"{name} is not in it") for name in self._turned() if name not in own]
+            raise UsageError("another call of the model does not have every site that was trained", lost)
+        return whole
+
+    def _turned(self) -> Iterator[str]:
+        return (operand.name for turn in self.plan.turns for operand in turn.site.operands)
+
+    def _settled(self, whole: Graph) -> Graph | None:
+        """Another graph of the model with the trained values and settled masks; None where it lacks a site."""
         held = {name: value for name, value in self.net.state_dict().items() if name in whole.module.state_dict()}
         whole.module.load_state_dict(held)
         turns = retargeted(self.plan, sites(whole))
         if turns is None:
             return None
         masked = run(whole, (InsertMasks(turns),))
-        for _, mask in mask_nodes(masked):
-            mask.mask.fill_(True)
+        for part in masked.parts():
+            for _, mask in mask_nodes(part):
+                mask.mask.fill_(True)
         return masked
 
 
@@ -119,7 +140,7 @@ def compile(
     planned = plan(spec, sites(graph), total_steps, steps_per_epoch, unreached(graph))
     graph = run(graph, (InsertMasks(planned),))
     masks = {str(facts(node).name): mask for part in graph.parts() for node, mask in mask_nodes(part)}
-    return Program(graph, planned, Driver(planned, masks))
+    return Program(graph, planned, Driver(planned, masks), model)
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Offence]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import frostline as fl
 from frostline.compiler.graph import modes_of
 from frostline.compiler.invariants import mask_nodes
-from frostline.errors import LoweringError
+from frostline.errors import LoweringError, UsageError
 from tests.models.bert import Bert
 from tests.models.small import LayerDrop, Recurrent, spec
 
@@ -156,3 +156,36 @@ def test_torch_compile_takes_a_net_of_two_graphs_without_a_break() -> None:
     torch.testing.assert_close(compiled.eval()(x), net.eval()(x))
     compiled.train()(x).sum().backward()
     assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+class Matching(nn.Module):
+    """Returns a loss where it is given labels, which it matches with its answers outside of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.teacher = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        answers = self.head(torch.tanh(self.body(x)))
+        if labels is None:
+            return answers
+        order = sorted(range(3), key=lambda place: float(answers[0, place]))
+        return (answers[:, order] - self.teacher(labels)).square().mean()
+
+
+def test_a_model_that_is_trained_with_labels_ships_without_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    program = trained(Matching(), torch.randn(4, 6), torch.randn(4, 3), binarize__keep_float=["teacher.*"])
+    assert "regions" in program.graph.captured
+    with pytest.raises(LoweringError, match="no one file"):
+        fl.export(program.freeze(), tmp_path / "model.onnx")
+    x = torch.randn(4, 6)
+    binary = program.freeze((x,))
+    assert exported(binary, tmp_path / "model.onnx").sites == 4
+    assert torch.equal(binary.module(x), program.net.eval()(x))
+
+
+def test_another_call_must_have_every_site_that_was_trained() -> None:
+    program = trained(Matching(), torch.randn(4, 6), torch.randn(4, 3))
+    with pytest.raises(UsageError, match=r"every site that was trained\n  teacher.activation is not in it\n"):
+        program.freeze((torch.randn(4, 6),))
