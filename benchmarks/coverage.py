@@ -64,6 +64,8 @@ class Outcome:
     found: int = 0
     executed: int = 0
     missed: list[str] = field(default_factory=list)
+    without_labels: bool = False
+    """Whether the file is that of another call: with labels, the model's own Python runs between its regions."""
     reason: str = ""
 
     def passed(self, stage: str) -> bool:
@@ -125,6 +127,9 @@ def examine(entry: Entry) -> Iterator[Outcome]:
     yield _reach(outcome, "trained")
     binary = program.freeze()
     yield _reach(outcome, "frozen")
+    if binary.regions and (asked := {name: value for name, value in kwargs.items() if "labels" not in name}) != kwargs:
+        binary = program.freeze(args, asked)  # as it is called once it is trained
+        outcome.without_labels = True
     with tempfile.TemporaryDirectory() as folder:
         fl.export(binary, Path(folder) / "model.onnx")
     yield _reach(outcome, "verified")

@@ -23,7 +23,8 @@ _AGREEMENT = 0.95
 _ROUNDING = 1e-4
 """How far from its threshold a value may flip, relative to the largest value of its tensor."""
 _RARELY = 0.1
-"""The share of a tensor that may do so: more is a difference in kind."""
+"""The share of a tensor that may do so: more is a difference in kind, unless they are few."""
+_FEW = 8
 
 _Samples = npt.NDArray[Any]
 
@@ -71,7 +72,7 @@ class Whole:
         if _of(wrong & far, steady).any():
             self.spoiled[f"{site} differs in the whole file where it is far from its threshold"] = None
         fresh = _of(wrong, steady)
-        if fresh.size and fresh.mean() > _RARELY:
+        if fresh.sum() > max(_FEW, _RARELY * fresh.size):
             self.spoiled[f"{fresh.mean():.0%} of {site} differ in the whole file, too many for rounding"] = None
         self.flips += int(wrong.sum())
         self.values += own.size
