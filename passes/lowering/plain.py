@@ -55,6 +55,15 @@ def attend(
     return scores.masked_fill(nowhere, 0.0).softmax(-1).masked_fill(nowhere, 0.0) @ value
 
 
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`torch.nn.functional.silu`, x / (1 + exp(-x)), which keeps its sign.
+
+    The exporter's x sigmoid(x) does not: below -18 ONNX Runtime's sigmoid is 0, and 0 is not negative.
+    """
+    result = input / (1 + torch.exp(-input))
+    return input.copy_(result) if inplace else result
+
+
 def grouped_mm(
     rows: Tensor, matrices: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, out_dtype: Any = None
 ) -> Tensor:
@@ -161,6 +170,7 @@ def _adaptive_max_pool(dimensions: int) -> Callable[..., Any]:
 
 _PLAIN: dict[Any, Callable[..., Any]] = {
     functional.scaled_dot_product_attention: attend,
+    functional.silu: silu,
     functional.grouped_mm: grouped_mm,
     torch._grouped_mm: grouped_mm,  # pyright: ignore[reportPrivateImportUsage]
     torch.histc: histc,
