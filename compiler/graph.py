@@ -189,6 +189,9 @@ class Net(fx.GraphModule):
             other.graph = self.modes.training
             self.modes.training.owning_module = self
             type(self).forward = _either(evaluate, type(other).forward)
+        graphs = [graph for graph in (self.graph, self.modes.training) if graph is not None]
+        if any(node.target in _SWITCHES for graph in graphs for node in graph.nodes if node.op == "call_function"):
+            type(self).forward = _restoring(type(self).forward)
         return code
 
     def train(self, mode: bool = True) -> Net:
@@ -217,6 +220,35 @@ def _either(evaluate: Callable[..., Any], train: Callable[..., Any]) -> Callable
         return (train if self.training else evaluate)(self, *args, **kwargs)
 
     return forward
+
+
+_FUNCTORCH: Any = vars(torch._C)["_functorch"]
+_SWITCHES: tuple[Any, ...] = (
+    torch._C._set_grad_enabled,
+    torch.amp.autocast_mode._enter_autocast,
+    _FUNCTORCH._vmap_increment_nesting,
+)
+"""What a graph does at the beginning of `with` blocks, and undoes at their end."""
+
+
+def _restoring(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward that leaves torch's modes as they were when it raises: a graph knows no `with`."""
+
+    @functools.wraps(forward)
+    def run(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        gradients, level = torch.is_grad_enabled(), _FUNCTORCH.maybe_current_level()
+        autocast = {device: torch.is_autocast_enabled(device) for device in ("cpu", "cuda")}
+        try:
+            return forward(self, *args, **kwargs)
+        except BaseException:
+            torch._C._set_grad_enabled(gradients)
+            for device, enabled in autocast.items():
+                torch.set_autocast_enabled(device, enabled)
+            while (_FUNCTORCH.maybe_current_level() or 0) > (level or 0):
+                _FUNCTORCH._vmap_decrement_nesting()
+            raise
+
+    return run
 
 
 def _refusal(reason: str) -> Callable[..., Any]:

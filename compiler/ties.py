@@ -14,6 +14,8 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     >>> topk(torch.tensor([1.0, 3.0, 3.0, 3.0]), 2).indices
     tensor([1, 2])
     """
+    if not input.dim():
+        return torch.topk(input, k)
     values, indices = torch.sort(input, dim=dim, descending=largest, stable=True)
     return torch.return_types.topk((values.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
 

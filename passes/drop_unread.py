@@ -9,7 +9,7 @@ from torch import fx
 from frostline.compiler.flow import Flow, flow_of, written
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import binary
-from frostline.compiler.operations import operation_of
+from frostline.compiler.operations import EINSUM, operation_of
 from frostline.compiler.rearrangements import called, rearranged
 from frostline.compiler.rewriting import Invariant, Pass
 
@@ -56,8 +56,11 @@ _MAKING = {
 
 
 def _shared(graph: Graph, flow: Flow) -> Iterator[fx.Node]:
-    """The owners of memory that something else may see: what other calls make, and what they are given."""
+    """The owners of memory that something else may see: what other calls make, and what they are given.
+
+    `einsum` may return a view.
+    """
     for node in graph.nodes:
-        if operation_of(node) is None and called(node) not in _MAKING and rearranged(node) is None:
+        if operation_of(node) in (None, EINSUM) and called(node) not in _MAKING and rearranged(node) is None:
             target = written(node, graph)
             yield from (flow.owners[value] for value in (node, *node.all_input_nodes) if target is None)

@@ -60,6 +60,7 @@ class Eager:
         self.failures: dict[bool, Exception] = {}
         """Why the model does not run, by mode."""
         self._done: list[Trial] = []
+        self._exact: dict[int, Outcome] = {}
         self._left = self._trials()
 
     @cached_property
@@ -74,6 +75,23 @@ class Eager:
             }
             for mode in (True, False)
         }
+
+    def exact(self, trial: Trial) -> Outcome:
+        """The same run in double precision."""
+        if id(trial) not in self._exact:
+            given = (trial.inputs.args, trial.inputs.kwargs)
+            inputs = Example(*map_tensors(given, lambda t: t.double() if t.is_floating_point() else t))
+            self._exact[id(trial)] = run(duplicate(self.model).double(), inputs, trial.training)
+        return self._exact[id(trial)]
+
+    def _without_gradients(self, twin: nn.Module, inputs: Example, training: bool, outcome: Outcome) -> Outcome:
+        """The second run of a model that kept the autograd graph of its first.
+
+        A cache of what parameters alone make does no harm. Whether it is one is seen with other inputs.
+        """
+        other = _varied(inputs)
+        runs = [run(each, other, training, gradients=False) for each in (duplicate(self.model), twin)]
+        return replace(outcome, counts=("what it keeps of its inputs",) if _differ(*runs) else ())
 
     def trials(self) -> Iterator[Trial]:
         """Every run that the model takes: nothing is promised where it does not run by itself."""
@@ -104,7 +122,7 @@ class Eager:
                     continue
                 again = None if ran or self.fresh else run(twin, inputs, training)
                 if again is not None and _KEPT in str(again.failure):
-                    again, self.fresh = _without_gradients(twin, inputs, training, outcome), True
+                    again, self.fresh = self._without_gradients(twin, inputs, training, outcome), True
                 yield Trial(training, batch, inputs, outcome, again)
                 ran = True
                 twin = duplicate(self.model) if self.fresh else twin
@@ -112,11 +130,10 @@ class Eager:
                 self.failures.pop(training, None)
 
 
-def _without_gradients(twin: nn.Module, inputs: Example, training: bool, outcome: Outcome) -> Outcome:
-    """A run of a model that kept the autograd graph of its last one, as a cache of what parameters make does."""
-    again = run(twin, inputs, training, gradients=False)
-    gradients = {name: value for name, value in outcome.values.items() if name.startswith(GRADIENT)}
-    return replace(again, values=again.values | gradients)
+def _differ(one: Outcome, other: Outcome) -> bool:
+    return one.values.keys() != other.values.keys() or not all(
+        torch.allclose(value, other.values[name], equal_nan=True) for name, value in one.values.items()
+    )
 
 
 def batches(example: Example) -> Iterator[tuple[str, Example]]:

@@ -71,6 +71,7 @@ def _noted(lost: list[str]) -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name, what in (
             (torch._C, "_set_grad_enabled", "no_grad and its like"),
+            (torch.inference_mode, "__enter__", "inference_mode"),
             (torch, "is_grad_enabled", "the question whether gradients are enabled"),
             (torch.amp.autocast_mode.autocast, "__enter__", "autocast"),
         ):

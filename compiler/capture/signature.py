@@ -73,6 +73,9 @@ def fitting(given: tuple[Tensor, ...], layouts: tuple[tuple[str, tuple[int | Non
     offences = []
     batches: dict[str, int] = {}
     for tensor, (name, sizes, dtype) in zip(given, layouts, strict=True):
+        if not isinstance(tensor, Tensor):
+            offences.append(Offence(f"{name} is {_shown(tensor)}, and was a tensor", remedy="capture without it"))
+            continue
         pairs = list(zip(tensor.shape, sizes, strict=False))
         if len(sizes) != tensor.dim() or any(size is not None and size != own for own, size in pairs):
             shown = ", ".join("batch" if size is None else str(size) for size in sizes)

@@ -23,7 +23,7 @@ from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 from frostline.compiler.capture.checks import holds, passing, where
-from frostline.compiler.capture.targets import Maker, closed, printable, update
+from frostline.compiler.capture.targets import Maker, closed, printable, register_hook, update
 from frostline.compiler.capture.user_line import calling_frame, calling_line
 from frostline.compiler.graph import Facts, facts, set_facts
 from frostline.compiler.tensors import Field, holds_tensor, parts, rebuilt
@@ -126,7 +126,9 @@ class Tape(TorchFunctionMode):
         changes = (result is None and name not in _SILENT) or name in _EFFECTS
         if not changes and not holds_tensor(result) and not self._unbacked(result):
             return
-        if name in _REFLECTED:
+        if name == "register_hook":
+            self._write("call_function", register_hook, args, kwargs, None)
+        elif name in _REFLECTED:
             self._write("call_function", _REFLECTED[name], (args[1], args[0]), kwargs, result)
         elif not _is_method(func):
             self._write("call_function", func, args, kwargs, result)

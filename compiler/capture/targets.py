@@ -18,6 +18,12 @@ def update(buffer: Tensor, value: Tensor) -> None:
         buffer.copy_(value)
 
 
+def register_hook(tensor: Tensor, hook: Callable[..., Any]) -> None:
+    """`tensor.register_hook(hook)`, where there are gradients."""
+    if tensor.requires_grad:
+        tensor.register_hook(hook)  # type: ignore[no-untyped-call]
+
+
 @cache
 def applied(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     """The call of an autograd function, as a function with its name."""

@@ -41,6 +41,14 @@ def calling_frame() -> FrameType | None:
     return frame
 
 
+def callers(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame and those that it was called from, as far as they are the user's, up to the capture of the model."""
+    while frame is not None and (frame.f_code.co_name != "trace" or _theirs(frame.f_code.co_filename)):
+        if _theirs(frame.f_code.co_filename):
+            yield frame
+        frame = frame.f_back
+
+
 def calling_line(inside: str) -> str | None:
     """The innermost line of the user's on the current stack, called from a frame of the function named `inside`."""
     frame: FrameType | None = sys._getframe(1)

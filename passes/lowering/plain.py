@@ -76,8 +76,10 @@ def grouped_mm(
     >>> grouped_mm(rows, matrices, torch.tensor([1, 3])).flatten()
     tensor([2., 5., 5.])
     """
-    if offs is None or rows.dim() != 2 or matrices.dim() != 3:
+    if offs is None:
         product = rows @ matrices
+    elif (rows.dim(), matrices.dim()) != (2, 3):
+        raise NotImplementedError("grouped_mm of groups that are no rows")
     else:
         product = ((rows @ matrices) * _groups(offs, rows.shape[0]).unsqueeze(2)).sum(0)
     return product if bias is None else product + bias
@@ -95,7 +97,9 @@ def histc(values: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Te
     >>> histc(torch.tensor([0.0, 1.0, 1.0, 3.0, 9.0]), 4, 0, 3)
     tensor([1., 2., 0., 1.])
     """
-    low, high = (values.min(), values.max()) if min == max == 0 else (torch.tensor(min), torch.tensor(max))
+    low, high = (values.min(), values.max()) if min == max else (torch.tensor(min), torch.tensor(max))
+    alike = (low == high).to(values.dtype)
+    low, high = low - alike, high + alike
     bin_ = ((values - low) * bins / (high - low)).floor().clamp(max=bins - 1)
     counted = (bin_.flatten() == torch.arange(bins).unsqueeze(1)) & (values <= high).flatten()
     return counted.sum(1).to(values.dtype)
@@ -113,6 +117,8 @@ def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "") -> Ten
 
 def cumprod(values: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """`torch.cumprod`, entry i of a dimension being the product of the entries up to i."""
+    if not values.dim():
+        return values.to(dtype or values.dtype)
     last = values.to(dtype or values.dtype).movedim(dim, -1)
     upto = torch.ones(last.shape[-1], last.shape[-1], dtype=torch.bool, device=values.device).tril()
     return torch.where(upto, last.unsqueeze(-2), 1).prod(-1).movedim(-1, dim)
@@ -132,13 +138,16 @@ def embedding_bag(
     padding_idx: int | None = None,
 ) -> Tensor:
     """`embedding_bag` without `max_norm`: sums, means or maxima of rows of `weight`, a bag from each offset on."""
+    if max_norm is not None:
+        raise NotImplementedError("embedding_bag with max_norm")
+    if padding_idx is not None:
+        padding_idx %= weight.shape[0]
     rows = weight[input]
     if offsets is None:
         held = torch.ones_like(input, dtype=torch.bool) if padding_idx is None else input != padding_idx
     else:
-        ends = offsets[1:]
-        if not include_last_offset:
-            ends = torch.cat([ends, torch.ones_like(offsets[:1]) * input.shape[0]])
+        starts = offsets[1:-1] if include_last_offset else offsets[1:]
+        ends = torch.cat([starts, torch.ones_like(offsets[:1]) * input.shape[0]])
         held = _groups(ends, input.shape[0])
         held = held if padding_idx is None else held & (input != padding_idx)
         rows = rows.unsqueeze(0)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from frostline.compiler.capture import capture
 from frostline.compiler.driver import Driver
@@ -86,27 +86,37 @@ class Program:
         """
         check(self.graph, (settled,), f"the program cannot be frozen at step {self.step}: it is not {{}}")
         if example_inputs is not None or example_kwargs is not None:
-            return run(self._called_with(example_inputs or (), example_kwargs), FREEZING)
+            inputs = () if example_inputs is None else example_inputs
+            return run(self._called_with(inputs, example_kwargs), FREEZING)
         whole = self.graph.evaluating and self._settled(self.graph.evaluating.snapshot())
         return run(whole or self.graph.snapshot(), FREEZING)
 
     def _called_with(self, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None) -> Graph:
-        twin = duplicate(self.model).cpu().eval()
-        graph = capture(twin, example_inputs, example_kwargs)
-        whole = self._settled(graph.evaluating or graph)
-        if whole is None:
-            own = {one.name for site in sites(graph) for one in site.operands}
-            lost = [Offence(f"{name} is not in it") for name in self._turned() if name not in own]
-            raise UsageError("another call of the model does not have every site that was trained", lost)
+        twin = duplicate(self.model).eval()
+        self._give_values(twin)
+        captured = capture(twin, example_inputs, example_kwargs)
+        graph = captured.evaluating or captured
+        turned = {(one.operation, one.argument): one.name for turn in self.plan.turns for one in turn.site.operands}
+        own = {(one.operation, one.argument): one.name for site in sites(graph) for one in site.operands}
+        kept = {one.name for one in self.plan.kept_float}
+        faults = [Offence(f"{name} of {key[0]} is not in it") for key, name in turned.items() if key not in own]
+        new = [key for key, name in own.items() if key not in turned and name not in kept]
+        faults += [Offence(f"{own[key]} of {key[0]} is new in it") for key in new]
+        whole = self._settled(graph)
+        if faults or whole is None:
+            raise UsageError("this call has other sites than the one that was trained", faults)
         return whole
 
-    def _turned(self) -> Iterator[str]:
-        return (operand.name for turn in self.plan.turns for operand in turn.site.operands)
+    def _give_values(self, other: nn.Module) -> None:
+        """Give another module of the same names the net's parameters and buffers, those that are not saved as well."""
+        held = {**dict(self.net.named_parameters(remove_duplicate=False)), **dict(_buffers(self.net))}
+        for name, tensor in (*other.named_parameters(remove_duplicate=False), *_buffers(other)):
+            if name in held:
+                tensor.data = held[name].detach().cpu().clone()
 
     def _settled(self, whole: Graph) -> Graph | None:
         """Another graph of the model with the trained values and settled masks; None where it lacks a site."""
-        held = {name: value for name, value in self.net.state_dict().items() if name in whole.module.state_dict()}
-        whole.module.load_state_dict(held)
+        self._give_values(whole.module)
         turns = retargeted(self.plan, sites(whole))
         if turns is None:
             return None
@@ -115,6 +125,10 @@ class Program:
             for _, mask in mask_nodes(part):
                 mask.mask.fill_(True)
         return masked
+
+
+def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return module.named_buffers(remove_duplicate=False)
 
 
 def compile(

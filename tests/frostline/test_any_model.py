@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import frostline as fl
 from frostline.compiler.graph import modes_of
 from frostline.compiler.invariants import mask_nodes
-from frostline.errors import LoweringError, UsageError
+from frostline.errors import CaptureError, LoweringError, UsageError
 from tests.models.bert import Bert
 from tests.models.small import LayerDrop, Recurrent, spec
 
@@ -187,5 +187,51 @@ def test_a_model_that_is_trained_with_labels_ships_without_them(tmp_path: Path) 
 
 def test_another_call_must_have_every_site_that_was_trained() -> None:
     program = trained(Matching(), torch.randn(4, 6), torch.randn(4, 3))
-    with pytest.raises(UsageError, match=r"every site that was trained\n  teacher.activation is not in it\n"):
+    with pytest.raises(UsageError, match=r"\n  teacher.activation of teacher is not in it\n  teacher.weight of"):
         program.freeze((torch.randn(4, 6),))
+
+
+class Twice(Matching):
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        y = self.teacher(self.head(self.body(x)))
+        return self.teacher(y) if labels is None else (y - labels).square().mean()
+
+
+def test_another_call_must_have_no_site_that_was_not_trained() -> None:
+    program = trained(Twice(), torch.randn(4, 6), torch.randn(4, 3))
+    with pytest.raises(UsageError, match=r"\n  teacher.weight of teacher@2 is new in it\n  teacher@2.activation"):
+        program.freeze((torch.randn(4, 6),))
+    with pytest.raises(CaptureError, match="example_inputs is not a tuple"):
+        program.freeze(torch.randn(4, 6))  # type: ignore[arg-type]
+
+
+class Averaging(Matching):
+    """Keeps a mean that is not saved."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(8), persistent=False)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.body(x)
+        if self.training:
+            self.mean.mul_(0.5).add_(h.detach().mean(0))
+        y = self.head(h + self.mean)
+        return y if labels is None else (y - labels).square().mean()
+
+
+def test_another_call_has_the_values_of_the_net_wherever_it_was_moved() -> None:
+    inputs = torch.randn(4, 6), torch.ones(4, 3)
+    program = fl.compile(Averaging(), spec(binarize__keep_float=[]), inputs, total_steps=8)
+    net = program.net.double().float().train()  # its buffers are other tensors than the model's now
+    for _ in range(8):
+        net(torch.randn(4, 6), torch.ones(4, 3))
+        program.advance()
+    binary = program.freeze((torch.randn(5, 6),))
+    kept, given = net.get_buffer("mean"), binary.module.get_buffer("mean")
+    assert kept.abs().sum() > 0
+    assert torch.equal(given, kept)
+    with pytest.raises(UsageError, match="labels is None, and was a tensor"):
+        net.eval()(inputs[0])

@@ -62,3 +62,15 @@ def test_writes_stay_where_they_can_be_seen() -> None:
     assert {"add_", "add"} <= {getattr(node.target, "__name__", node.target) for node in after.nodes}
     model.seen.zero_()
     assert torch.equal(after.module(x), model(x))
+
+
+class WritesThroughEinsum(Heads):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        torch.einsum("bi->ib", x).add_(1)
+        return self.late(x)
+
+
+def test_einsum_may_give_a_view() -> None:
+    model, x = WritesThroughEinsum(), torch.randn(2, 4)
+    assert torch.equal(fl.run(fl.capture(model, (x,)), [DropUnread()]).module(x), model(x))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from frostline.compiler.capture.checks import holds, passing
 from frostline.errors import UsageError
+from tests.models import branches
 
 
 class Asked:
@@ -20,74 +22,42 @@ class Asked:
         return bool(self.needed)
 
 
-def asserted(value: object) -> None:
-    assert value, "no"
-
-
-def refused(value: object, limit: int = 0) -> None:
-    if limit > 3 or (value and limit == 0):
-        text = "no"
-        raise ValueError(text)
-
-
-def negated(value: object) -> None:
-    if not value:
-        raise ValueError("no")
-
-
-def in_a_chain(value: object, first: bool = False) -> None:
-    if first:
-        return
-    if value:
-        raise ValueError("no")
-
-
-def otherwise(value: object) -> int:
-    if value:
-        return 1
-    raise ValueError("no")
-
-
-def in_a_loop(value: object) -> None:
-    if any(bool(one) for one in (value, value)):
-        raise ValueError("no")
-
-
-def both_ways(value: object) -> int:
-    if value:
-        return 1
-    return 2
-
-
-def never(value: object) -> None:
-    if value:
-        raise ValueError("one")
-    else:  # noqa: RET506
-        raise ValueError("other")
-
-
-def mixed(value: object, other: object) -> None:
-    if other and not (value or other):
-        raise ValueError("no")
+def run(forward: Callable[[object], object], asked: Asked) -> None:
+    """In a thread, so that nothing of pytest's can catch what is raised."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(forward, asked).result()
 
 
 @pytest.mark.parametrize(
     ("forward", "needed"),
     [
-        (asserted, True), (refused, False), (negated, True), (in_a_chain, False), (otherwise, True), (in_a_loop, False),
-        (both_ways, None), (partial(mixed, other=True), None),
+        (branches.asserted, True), (branches.refused, False), (branches.at_last, False), (branches.one_of_two, True),
+        (branches.negated, True), (branches.in_a_chain, False), (branches.otherwise, True),
     ],
 )  # fmt: skip
-def test_what_goes_on(forward: object, needed: bool | None) -> None:
+def test_what_goes_on(forward: Callable[[object], object], needed: bool) -> None:
     asked = Asked()
-    forward(asked)  # type: ignore[operator]
+    run(forward, asked)
     assert asked.needed is needed
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        branches.both_ways, branches.not_last, branches.either, branches.caught, branches.suppressed,
+        branches.sometimes, branches.beside, branches.named, branches.in_a_call,
+    ],
+)  # fmt: skip
+def test_where_both_ways_may_go_on_none_is_taken(forward: Callable[[object], object]) -> None:
+    asked = Asked()
+    run(forward, asked)
+    assert asked.needed is None
 
 
 def test_where_every_way_raises_none_goes_on() -> None:
     asked = Asked()
     with pytest.raises(ValueError, match="other"):
-        never(asked)
+        run(branches.never, asked)
     assert asked.needed is None
 
 

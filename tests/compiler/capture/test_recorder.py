@@ -18,6 +18,7 @@ import frostline as fl
 from frostline.compiler.capture.choose import Attempt, attempts
 from frostline.compiler.graph import Graph
 from frostline.errors import UsageError
+from tests.models.branches import Checks
 from tests.models.small import Attention, Embedded, InPlace, Moody, Spare, Tied, chain
 
 
@@ -295,31 +296,13 @@ def test_the_model_is_not_changed() -> None:
     assert not any(isinstance(p, torch._subclasses.FakeTensor) for p in model.parameters())
 
 
-class Checks(Wrapped):
-    """Refuses what it cannot use, in every way in which people write it."""
-
-    def middle(self, x: Tensor) -> Tensor:
-        assert x.isfinite().all()
-        if x is None or (x > 100).any():
-            raise ValueError("too large")
-        if not (x.min() >= -100 and x.abs().max().item() <= 100):
-            raise ValueError("too large")
-        if any(bool((row > 100).any()) for row in x.unbind(1)):
-            raise ValueError("too large")
-        if len(x) == 0:
-            raise ValueError("empty")
-        if x.mean() < 100:
-            return x * len(x)
-        raise ValueError("too large")
-
-
 def test_branches_that_only_raise_are_checks() -> None:
     model = Checks()
     graph = recorded(model, torch.randn(2, 4))
     x = torch.randn(5, 4)
     assert torch.equal(graph.module(x), model(x))
     x[1, 1] = float("nan")
-    with pytest.raises(UsageError, match=r"refuses these inputs\n  tests/.*test_recorder.py:\d+: its own check fails"):
+    with pytest.raises(UsageError, match=r"refuses these inputs\n  tests/models/branches.py:\d+: its own check fails"):
         graph.module(x)
 
 

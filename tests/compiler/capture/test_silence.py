@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import frostline as fl
 from frostline.compiler.capture import attempts
+from frostline.errors import UsageError
 
 
 class Pair(nn.Module):
@@ -161,3 +162,75 @@ def test_a_recorded_graph_refuses_inputs_that_it_was_not_captured_for() -> None:
         graph.module.double()(torch.randn(3, 5, 4).double(), torch.ones(3))
     with pytest.raises(fl.FrostlineError, match="weights has a batch of 3"):
         graph.module(torch.randn(6, 5, 4), torch.ones(3))
+
+
+class Cache(Pair):
+    """Keeps what it made of its first input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kept is None:
+            self.kept = self.a(x.mean(0, keepdim=True))
+        return self.b(x) + self.kept
+
+
+class CacheOfParameters(Pair):
+    """Keeps what it made of its parameters, in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.kept = None
+            return self.b(x) * self.a.weight.sum()
+        if self.kept is None:
+            self.kept = self.a.weight.sum()
+        return self.b(x) * self.kept
+
+
+def test_a_cache_is_taken_only_if_it_is_of_parameters() -> None:
+    whole = [one.front_end for one in attempts(CacheOfParameters(), (torch.randn(3, 4),)) if one.graph is not None]
+    assert "recorder" in whole
+    for one in attempts(Cache(), (torch.randn(3, 4),)):
+        assert one.graph is None or one.front_end == "regions"
+
+
+class SmallGradient(Pair):
+    """A straight-through gradient that tracing would lose, a millionth of the others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x) * 3
+        with torch.inference_mode():
+            difference = h.round() - h
+        return self.b(x) + 1e-6 * (h + difference)
+
+
+def test_small_gradients_are_compared() -> None:
+    model, x = SmallGradient(), torch.randn(3, 4)
+    graph = fl.capture(model, (x,))
+    graph.module(x).sum().backward()
+    assert model.a.weight.grad is not None
+    assert model.a.weight.grad.abs().sum() > 0
+
+
+class Careful(Pair):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            if x.max() > 5:
+                raise ValueError("too large")
+            scale = x.mean() * 2
+        return self.b(self.a(x)) * scale
+
+
+def test_a_check_that_fails_leaves_torch_s_modes_as_they_were() -> None:
+    graph = next(one.graph for one in attempts(Careful(), (torch.rand(3, 4),)) if one.front_end == "recorder")
+    assert graph is not None
+    with pytest.raises(UsageError, match="its own check fails"):
+        graph.module(torch.rand(3, 4) + 9)
+    assert torch.is_grad_enabled()
+    assert not torch.is_autocast_enabled("cpu")

@@ -39,10 +39,11 @@ def test_products_of_groups_of_rows() -> None:
     assert torch.equal(grouped_mm(matrices, matrices.mT), matrices @ matrices.mT)
 
 
-@pytest.mark.parametrize(("bins", "low", "high"), [(4, 0, 3), (7, -1, 1), (5, 0, 0), (1, 2, 3)])
+@pytest.mark.parametrize(("bins", "low", "high"), [(4, 0, 3), (7, -1, 1), (5, 0, 0), (1, 2, 3), (4, 2, 2)])
 def test_histograms(bins: int, low: float, high: float) -> None:
     values = torch.cat([torch.randn(50, generator=torch.Generator().manual_seed(0)), torch.arange(-3.0, 5.0)])
-    assert torch.equal(histc(values, bins, low, high), torch.histc(values, bins, low, high))
+    for given in (values, torch.full((5,), 2.5)):
+        assert torch.equal(histc(given, bins, low, high), torch.histc(given, bins, low, high))
 
 
 GENERATOR = torch.Generator().manual_seed(1)
@@ -67,6 +68,7 @@ TOKENS, BAGS = torch.randint(0, 20, (9,), generator=GENERATOR), torch.tensor([0,
         lambda: functional.embedding_bag(TOKENS, TABLE, BAGS, mode="mean", padding_idx=int(TOKENS[3])),
         lambda: functional.embedding_bag(TOKENS, TABLE, BAGS, mode="sum", per_sample_weights=TABLE[:9, 0]),
         lambda: functional.embedding_bag(TOKENS, TABLE, torch.tensor([0, 2, 9]), include_last_offset=True),
+        lambda: functional.embedding_bag(TOKENS, TABLE, BAGS, padding_idx=int(TOKENS[3]) - 20),
     ],
 )
 def test_whoever_calls_them(call: Callable[[], Tensor]) -> None:
