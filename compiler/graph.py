@@ -224,11 +224,11 @@ def _either(evaluate: Callable[..., Any], train: Callable[..., Any]) -> Callable
 
 _FUNCTORCH: Any = vars(torch._C)["_functorch"]
 _SWITCHES: tuple[Any, ...] = (
-    torch._C._set_grad_enabled,
+    torch.is_grad_enabled,
     torch.amp.autocast_mode._enter_autocast,
     _FUNCTORCH._vmap_increment_nesting,
 )
-"""What a graph does at the beginning of `with` blocks, and undoes at their end."""
+"""What a graph calls at the beginning of `with` blocks, to undo it at their end."""
 
 
 def _restoring(forward: Callable[..., Any]) -> Callable[..., Any]:

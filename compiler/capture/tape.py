@@ -23,7 +23,7 @@ from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 from frostline.compiler.capture.checks import holds, passing, where
-from frostline.compiler.capture.targets import Maker, closed, printable, register_hook, update
+from frostline.compiler.capture.targets import Maker, closed, printable, register_hook, switch_gradients, update
 from frostline.compiler.capture.user_line import calling_frame, calling_line
 from frostline.compiler.graph import Facts, facts, set_facts
 from frostline.compiler.tensors import Field, holds_tensor, parts, rebuilt
@@ -72,6 +72,7 @@ class Tape(TorchFunctionMode):
         self._batch = batch
         self._tracer = GraphAppendingTracer(self.graph)
         self._nodes: dict[int, fx.Node] = {}
+        self._gradients: fx.Node | None = None
         self._alive: list[Any] = []
         self._symbols: dict[sympy.Symbol, Callable[[], fx.Node]] = {}
         self._numbers: dict[Any, fx.Node] = {}
@@ -114,6 +115,10 @@ class Tape(TorchFunctionMode):
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """Write a call that was made, and note what it returned."""
         name = getattr(func, "__name__", "")
+        if func is torch._C._set_grad_enabled:
+            self._gradients = self._gradients or self.effect(torch.is_grad_enabled)
+            self.effect(switch_gradients, args[0], self._gradients)
+            return
         if name == "__get__":
             if isinstance(result, Tensor):
                 attribute = func.__self__.__name__  # type: ignore[attr-defined]

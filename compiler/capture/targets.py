@@ -24,6 +24,11 @@ def register_hook(tensor: Tensor, hook: Callable[..., Any]) -> None:
         tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
+def switch_gradients(enabled: bool, before: bool) -> None:
+    """What `no_grad` does at its ends, in a graph that may itself be run within `no_grad`."""
+    torch._C._set_grad_enabled(enabled and before)
+
+
 @cache
 def applied(function: type[torch.autograd.Function]) -> Callable[..., Any]:
     """The call of an autograd function, as a function with its name."""

@@ -23,6 +23,7 @@ from torch import Tensor, fx
 from frostline.compiler import ties
 from frostline.compiler.capture.checks import holds
 from frostline.compiler.capture.signature import fitting, unchanged
+from frostline.compiler.capture.targets import switch_gradients
 from frostline.compiler.exported import DOMAIN, named
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import (
@@ -88,7 +89,7 @@ def _use_operators(graph: Graph) -> None:
 def _prepare(graph: Graph) -> None:
     """Checks and `no_grad` mean nothing in a file, where the first of equal values is chosen anyway."""
     for node in list(graph.nodes):
-        if node.target in (torch._C._set_grad_enabled, unchanged, fitting, holds):
+        if node.target in (switch_gradients, unchanged, fitting, holds):
             graph.module.graph.erase_node(node)
         elif node.op == "call_function" and callable(node.target) and node.target in ties.UNSETTLED:
             node.target = ties.UNSETTLED[node.target]

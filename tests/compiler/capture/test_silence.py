@@ -234,3 +234,12 @@ def test_a_check_that_fails_leaves_torch_s_modes_as_they_were() -> None:
         graph.module(torch.rand(3, 4) + 9)
     assert torch.is_grad_enabled()
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_under_no_grad_a_graph_turns_no_gradients_on() -> None:
+    graph = next(one.graph for one in attempts(Careful(), (torch.rand(3, 4),)) if one.front_end == "recorder")
+    assert graph is not None
+    with torch.no_grad():
+        assert not graph.module(torch.rand(3, 4)).requires_grad
+        assert not torch.is_grad_enabled()
+    assert graph.module(torch.rand(3, 4)).requires_grad
