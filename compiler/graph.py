@@ -282,9 +282,10 @@ def duplicate(module: nn.Module) -> Any:
 
 def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
     """A copy of a tensor, without its history if it has one."""
-    if not tensor.is_leaf:
-        memo[id(tensor)] = tensor.detach().clone()
-    return cast(torch.Tensor, _deepcopy(tensor, memo))
+    if tensor.is_leaf:
+        return cast(torch.Tensor, _deepcopy(tensor, memo))
+    twin = memo[id(tensor)] = tensor.detach().clone()
+    return twin
 
 
 def _computed(module: nn.Module) -> dict[str, torch.Tensor]:
