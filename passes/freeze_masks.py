@@ -3,9 +3,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from frostline.compiler.graph import Graph, facts, modes_of, set_facts
+from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import binary, mask_nodes, masked, settled
 from frostline.compiler.masks import binarize
+from frostline.compiler.net import modes_of
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.schedules import SIGNS
 

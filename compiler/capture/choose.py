@@ -21,7 +21,8 @@ from frostline.compiler.capture.shapes import record_shapes
 from frostline.compiler.capture.tape import ON_VALUES
 from frostline.compiler.capture.traced import Traced
 from frostline.compiler.capture.user_line import reads_of_training, user_line
-from frostline.compiler.graph import Example, Graph, Modes, assemble, duplicate, share
+from frostline.compiler.graph import Example, Graph
+from frostline.compiler.net import Modes, assemble, duplicate, share
 from frostline.compiler.tensors import tensors_in
 from frostline.errors import CaptureError, Offence, first_line
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frostline.compiler.graph import Example, duplicate
+from frostline.compiler.graph import Example
+from frostline.compiler.net import duplicate
 from frostline.compiler.tensors import map_tensors, tensors_in
 
 _BATCHES = (1, 2, 3)

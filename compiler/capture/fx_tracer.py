@@ -20,7 +20,8 @@ from torch import Tensor, fx, nn
 from frostline.compiler.capture.leaves import OPENED, check_hooks
 from frostline.compiler.capture.traced import Traced, same
 from frostline.compiler.capture.user_line import calling_line, frame_line
-from frostline.compiler.graph import Example, Facts, duplicate, set_facts
+from frostline.compiler.graph import Example, Facts, set_facts
+from frostline.compiler.net import duplicate
 
 
 class FxTracer:

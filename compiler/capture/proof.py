@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.compiler.capture.eager import GRADIENT, Eager, Outcome, Trial, on_meta, run
-from frostline.compiler.graph import duplicate
+from frostline.compiler.net import duplicate
 from frostline.errors import first_line
 
 _NOISE = 1e-5

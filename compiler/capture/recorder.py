@@ -23,7 +23,8 @@ from frostline.compiler.capture.signature import inputs_of
 from frostline.compiler.capture.tape import Tape
 from frostline.compiler.capture.traced import Traced, same
 from frostline.compiler.capture.user_line import frame_line
-from frostline.compiler.graph import Example, duplicate
+from frostline.compiler.graph import Example
+from frostline.compiler.net import duplicate
 from frostline.compiler.tensors import map_tensors
 
 _PRIMES = (101, 211, 307, 401, 503, 601, 701)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from frostline.compiler.graph import Example, Graph, Net, duplicate, share
+from frostline.compiler.graph import Example, Graph
+from frostline.compiler.net import Net, duplicate, share
 from frostline.compiler.tensors import holds_tensor, outline
 
 _SHAPES = 6

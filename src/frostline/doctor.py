@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from frostline.compiler.capture import Attempt, attempts
-from frostline.compiler.graph import modes_of
+from frostline.compiler.net import modes_of
 from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import Unreached, unreached
 

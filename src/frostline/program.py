@@ -11,8 +11,9 @@ from torch import Tensor, fx, nn
 
 from frostline.compiler.capture import capture
 from frostline.compiler.driver import Driver
-from frostline.compiler.graph import Graph, duplicate, facts
+from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import mask_nodes, settled
+from frostline.compiler.net import duplicate
 from frostline.compiler.plan import Plan, plan, retargeted
 from frostline.compiler.rewriting import check, run
 from frostline.compiler.sites import sites

@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import nn
 
 import frostline as fl
-from frostline.compiler.graph import duplicate
 from frostline.passes import FREEZING
 from tests.models.small import Attention, Tied, chain, spec
 
@@ -44,13 +41,3 @@ def test_a_copy_has_flags_of_its_own() -> None:
 def test_deepcopy_keeps_ties() -> None:
     net = copy.deepcopy(fl.capture(Tied(), (torch.zeros(2, 4),)).module)
     assert net.get_parameter("a.weight") is net.get_parameter("b.weight")
-
-
-def test_a_duplicate_copies_what_was_computed_wherever_it_is_kept() -> None:
-    model = nn.Linear(2, 2)
-    computed = model.weight * 2
-    model.kept = {"list": [computed], "same": computed}  # type: ignore[assignment]
-    kept: Any = duplicate(model).kept
-    assert kept["same"] is kept["list"][0]
-    assert torch.equal(kept["same"], computed)
-    assert not kept["same"].requires_grad

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import frostline as fl
-from frostline.compiler.graph import modes_of
 from frostline.compiler.invariants import mask_nodes
+from frostline.compiler.net import modes_of
 from frostline.errors import CaptureError, LoweringError, UsageError
 from tests.models.bert import Bert
 from tests.models.small import LayerDrop, Recurrent, spec

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 import frostline as fl
-from frostline.compiler.graph import Graph, Net
+from frostline.compiler.graph import Graph
+from frostline.compiler.net import Net
 from tests.models.small import Branching
 
 
