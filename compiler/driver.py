@@ -9,9 +9,12 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-from frostline.compiler.masks import Mask
+from frostline.compiler.masks import Mask, Ramp
 from frostline.compiler.plan import Plan, Turn
 from frostline.errors import UsageError
+
+_STEEPEST = 1e-7
+"""The narrowest ramp: a step, but for numbers nearer to it than float32 tells apart."""
 
 
 class Driver:
@@ -20,11 +23,14 @@ class Driver:
     Every entry of a turning site has a noise value in [0, 1), and is binary where `noise < fraction`. In every step
     one of `refresh` interleaved parts of the noise is drawn anew, from a generator keyed by seed, site and step. So
     every rank of a distributed run has the same masks, and `resume` is exact to the bit.
+
+    `weights` are the parameters of the sites whose masks hold: what an optimizer does to frozen entries is undone.
     """
 
-    def __init__(self, plan: Plan, masks: Mapping[str, Mask]) -> None:
+    def __init__(self, plan: Plan, masks: Mapping[str, Mask], weights: Mapping[str, Tensor] | None = None) -> None:
         self.plan = plan
         self._masks = dict(masks)
+        self._weights = dict(weights or {})
         self._noise: dict[str, Tensor] = {}
         self._step = 0
         self.resume(0)
@@ -36,10 +42,12 @@ class Driver:
 
     def advance(self) -> None:
         """One optimizer step is done: set the masks for the next forward."""
+        self._hold()
         self._step += 1
         for turn in self.plan.turns:
             if turn.start <= self._step <= turn.stop:
                 self._turn(turn, redraw=self._step == turn.start)
+            self._show_surrogate(turn)
 
     def resume(self, step: int) -> None:
         """Set the masks for the forward of any step, as if it had been reached by advancing."""
@@ -49,6 +57,7 @@ class Driver:
         self._noise.clear()
         for turn in self.plan.turns:
             self._turn(turn, redraw=True)
+            self._show_surrogate(turn)
 
     @contextmanager
     def binarized(self) -> Iterator[None]:
@@ -64,9 +73,11 @@ class Driver:
     def _turn(self, turn: Turn, redraw: bool) -> None:
         name, step = turn.site.name, self._step
         if turn.start <= step < turn.stop:
-            if redraw:
+            if turn.transition == "sharpen":
+                pass
+            elif redraw:
                 self._noise[name] = self._whole_noise(turn, step)
-            else:
+            elif turn.refresh is not None:
                 part = step % turn.refresh
                 flat = self._noise[name].view(-1)
                 flat[part :: turn.refresh] = self._draw(turn, step, len(flat[part :: turn.refresh])).to(flat.device)
@@ -75,7 +86,10 @@ class Driver:
         self._show(turn)
 
     def _show(self, turn: Turn) -> None:
-        mask = self._masks[turn.site.name].mask
+        shown = self._masks[turn.site.name]
+        if isinstance(shown, Ramp):
+            shown.width.fill_(max(1 - turn.fraction(self._step), _STEEPEST))
+        mask = shown.mask
         noise = self._noise.get(turn.site.name)
         if noise is None:
             mask.fill_(self._step >= turn.stop)
@@ -84,13 +98,35 @@ class Driver:
             noise = self._noise[turn.site.name] = noise.to(mask.device)
         torch.lt(noise, turn.fraction(self._step), out=mask)
 
+    def _show_surrogate(self, turn: Turn) -> None:
+        mask, tail = self._masks[turn.site.name], self._step >= self.plan.settled_at
+        gradient = turn.gradient
+        if gradient.tail is not None:
+            mask.in_tail.fill_(tail)
+        surrogate = gradient.tail if tail and gradient.tail is not None else gradient.frozen
+        sharpness = surrogate.sharpness_at(min(self._step / self.plan.total_steps, 1.0))
+        if sharpness is not None:
+            mask.sharpness.fill_(sharpness)
+
+    @torch.no_grad()
+    def _hold(self) -> None:
+        """Give the entries that were frozen in the step that is done the values that its forward read, if one did."""
+        for name, weight in self._weights.items():
+            mask = self._masks[name]
+            if mask.latent is not None:
+                weight.copy_(torch.where(mask.mask & ~mask.latent.isnan(), mask.latent, weight))
+                mask.latent.fill_(torch.nan)
+
     def _whole_noise(self, turn: Turn, step: int) -> Tensor:
         """The noise of a step: each part as it was last drawn, in one of the `refresh` steps up to this one."""
         noise = torch.empty(turn.shape, dtype=torch.float32, device="cpu")
         flat = noise.view(-1)
-        for part in range(min(turn.refresh, len(flat))):
-            drawn = step - (step - part) % turn.refresh
-            flat[part :: turn.refresh] = self._draw(turn, drawn, len(flat[part :: turn.refresh]))
+        if turn.refresh is None:
+            flat.copy_(self._draw(turn, turn.start, len(flat)))
+        else:
+            for part in range(min(turn.refresh, len(flat))):
+                drawn = step - (step - part) % turn.refresh
+                flat[part :: turn.refresh] = self._draw(turn, drawn, len(flat[part :: turn.refresh]))
         return noise.to(self._masks[turn.site.name].mask.device)
 
     def _draw(self, turn: Turn, step: int, count: int) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import fx
 
 from frostline.compiler.bits import unpack
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.masks import Mask, binarize
+from frostline.compiler.operations import has_bit_form
 from frostline.compiler.products import Product, products_of
 from frostline.compiler.rearrangements import chain_to, root_of
 from frostline.compiler.rewriting import Violation
@@ -59,6 +61,13 @@ def binary(graph: Graph) -> Iterator[Violation]:
         yield Violation(f"{facts(node).name} is still masked", facts(node).where)
 
 
+def unscaled(graph: Graph) -> Iterator[Violation]:
+    """No binary weight is multiplied before its operation reads it."""
+    for product in products_of(graph):
+        if product.weight.target is torch.mul and is_binarize(product.weight.args[0]):
+            yield Violation(f"the weight of {facts(product.node).name} is scaled", facts(product.node).where)
+
+
 def integer(graph: Graph) -> Iterator[Violation]:
     """Operations of two binary operands add nothing themselves, so that their outputs are integers."""
     for product in products_of(graph):
@@ -97,7 +106,7 @@ def levels_of(node: fx.Node) -> Levels:
 
 def on_bits(product: Product) -> bool:
     """Whether a product is one that is computed on bits: a linear operation or a convolution, its weight packed."""
-    known = product.operation.name in ("linear", "conv1d", "conv2d", "conv3d")
+    known = has_bit_form(product.operation)
     rank = len(facts(product.activation).shape or ())
     return (
         known and is_unpack(product.weight) and (not product.operation.spatial or rank == product.operation.spatial + 2)

@@ -7,13 +7,14 @@ arXiv 2205.13016) without its learned scale.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.errors import Offence, UsageError
-from frostline.schedules import SIGNS, Levels, Surrogate
+from frostline.schedules import SIGNS, Gradient, Levels, NoSurrogate
 
 
 def binarize(u: Tensor, levels: Levels = SIGNS) -> Tensor:
@@ -38,16 +39,15 @@ def clip(u: Tensor, levels: Levels = SIGNS) -> Tensor:
     return u.clamp(*map(float, levels))
 
 
-def _identity(u: Tensor, levels: Levels) -> Tensor:
-    return u
+def channel_scale(weight: Tensor, axis: int) -> Tensor:
+    """The mean absolute value of each channel, an axis of 1 for each other axis (XNOR-Net, arXiv 1603.05279).
 
-
-SURROGATES: dict[Surrogate, Callable[[Tensor, Levels], Tensor] | None] = {
-    "none": None,
-    "identity": _identity,
-    "clipped": clip,
-}
-"""For each gradient of frozen entries, the function whose gradient stands in for binarize's; None stops it."""
+    >>> channel_scale(torch.tensor([[0.5, -1.5], [2.0, 0.0]]), 0)
+    tensor([[1.],
+            [1.]])
+    """
+    others = [other for other in range(weight.dim()) if other != axis]
+    return weight.detach().abs().mean(others, keepdim=True)
 
 
 class Mask(nn.Module):
@@ -55,25 +55,38 @@ class Mask(nn.Module):
 
     `mask` has no batch axis and is broadcast over the site's value; True is a frozen, binary entry. It is a buffer that
     is changed in place, outside of any forward, and no part of the `state_dict`: it is a pure function of the plan and
-    the step. `name` and `where` are the site's, for messages.
+    the step. So are `sharpness`, where a surrogate has one, and `in_tail`, where the tail has a surrogate of its own.
+
+    `scaled` is the axis of channels by whose scale a frozen weight is multiplied, without gradient. A mask that holds
+    keeps as `latent`, of the shape `hold`, what its forward read in train mode since the last step; NaN where it read
+    nothing. `name` and `where` are the site's, for messages.
     """
 
     mask: Tensor
+    sharpness: Tensor
+    in_tail: Tensor
+    latent: Tensor | None
 
     def __init__(
         self,
         shape: tuple[int, ...],
-        frozen: Surrogate,
+        gradient: Gradient,
         levels: Levels = SIGNS,
+        *,
+        scaled: int | None = None,
+        hold: tuple[int, ...] | None = None,
         device: torch.device | None = None,
         name: str = "a mask",
         where: str | None = None,
     ) -> None:
         super().__init__()
-        self.frozen: Surrogate = frozen
-        self.levels: Levels = levels
+        self.gradient, self.levels, self.scaled = gradient, levels, scaled
         self.name, self.where = name, where
+        latent = None if hold is None else torch.full(hold, torch.nan, device=device)
         self.register_buffer("mask", torch.zeros(shape, dtype=torch.bool, device=device), persistent=False)
+        self.register_buffer("sharpness", torch.ones((), device=device), persistent=False)
+        self.register_buffer("in_tail", torch.zeros((), dtype=torch.bool, device=device), persistent=False)
+        self.register_buffer("latent", latent, persistent=False)
 
     def forward(self, u: Tensor) -> Tensor:
         """The masked value of u, in u's shape: `[batch, *shape]` for an activation, `shape` for a weight.
@@ -82,12 +95,29 @@ class Mask(nn.Module):
         """
         if not _fits(self.mask.shape, u.shape):
             raise self._misfit(u.shape)
-        surrogate = SURROGATES[self.frozen]
+        if self.latent is not None and self.training:
+            self.latent.copy_(u.detach())
+        return torch.where(self.mask, self._frozen(u), self._turning(u))
+
+    def _frozen(self, u: Tensor) -> Tensor:
         hard = binarize(u, self.levels)
-        if surrogate is not None:
-            soft = surrogate(u, self.levels)
-            hard = hard + (soft - soft.detach())
-        return torch.where(self.mask, hard, clip(u, self.levels))
+        if self.scaled is not None:
+            hard = hard * channel_scale(u, self.scaled)
+        return self._with_surrogate(hard, u)
+
+    def _turning(self, u: Tensor) -> Tensor:
+        return clip(u, self.levels)
+
+    def _with_surrogate(self, hard: Tensor, u: Tensor) -> Tensor:
+        """A value without gradient, given that of the surrogate, if there is one."""
+        frozen, tail = self.gradient.frozen, self.gradient.tail
+        if isinstance(frozen, NoSurrogate) and (tail is None or isinstance(tail, NoSurrogate)):
+            return hard
+        v, size = (u, 1.0) if self.levels == SIGNS else (2 * u - 1, 0.5)
+        soft: Tensor = frozen.stand_in(v, self.sharpness)
+        if tail is not None:
+            soft = torch.where(self.in_tail, tail.stand_in(v, self.sharpness), soft)
+        return hard + (soft - soft.detach()) * size
 
     def _misfit(self, given: Sequence[int]) -> UsageError:
         what = f"a value of {_shown(given)} does not fit a mask of {_shown(self.mask.shape)}"
@@ -95,7 +125,28 @@ class Mask(nn.Module):
         return UsageError(f"{self.name} has another shape than in the example", [Offence(what, self.where, remedy)])
 
     def extra_repr(self) -> str:
-        return f"{list(self.mask.shape)}, frozen={self.frozen}, levels={list(self.levels)}"
+        return f"{list(self.mask.shape)}, frozen={self.gradient.frozen}, levels={list(self.levels)}"
+
+
+class Ramp(Mask):
+    """What a site that sharpens has in place of a mask: `u' = clip(v / width)`, a ramp that becomes a step.
+
+    All entries turn alike: `width` goes from 1 to 0, and then the one entry of `mask` is True. A surrogate stands in
+    for the ramp's gradient, too, as identity does in bitorch's ProgressiveSign (github.com/hpi-xnor/bitorch).
+    """
+
+    width: Tensor
+
+    def __init__(self, gradient: Gradient, levels: Levels = SIGNS, **rest: Any) -> None:
+        super().__init__((), gradient, levels, **rest)
+        self.register_buffer("width", torch.ones_like(self.sharpness), persistent=False)
+
+    def _turning(self, u: Tensor) -> Tensor:
+        low, high = self.levels
+        middle, half = threshold(self.levels), (high - low) / 2
+        ramp = ((u - middle) / (half * self.width)).clamp(-1.0, 1.0) * half + middle
+        own = isinstance(self.gradient.frozen, NoSurrogate)
+        return ramp if own else self._with_surrogate(ramp.detach(), u)
 
 
 def _fits(mask: Sequence[int], value: Sequence[int]) -> bool:

@@ -129,6 +129,11 @@ NAMES = tuple(dict.fromkeys(operation.name for operation in _BY_FUNCTION.values(
 """What the operations are called."""
 
 
+def has_bit_form(operation: Operation) -> bool:
+    """Whether a file can compute an operation on bits: a linear layer, or a convolution that is not transposed."""
+    return operation.name in ("linear", "conv1d", "conv2d", "conv3d")
+
+
 def operation_of(node: fx.Node) -> Operation | None:
     """The operation that a node calls, or None. (An `einsum` of three operands is none.)"""
     found = None

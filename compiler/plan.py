@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from frostline.compiler.operations import NAMES
 from frostline.compiler.patterns import keeps, matches, matches_no_binary, matches_nothing
 from frostline.compiler.plan_text import table
 from frostline.compiler.sites import Site
 from frostline.compiler.unreached import Unreached
+from frostline.compiler.windows import edges_of, groups_of
 from frostline.errors import Offence, PlanError
-from frostline.schedules import ROLES, SIGNS, Curve, Duration, Levels, Override, Per, ScheduleSpec, Surrogate
+from frostline.schedules import (
+    ROLES,
+    SIGNS,
+    Curve,
+    Gradient,
+    Levels,
+    Override,
+    Per,
+    Scale,
+    ScheduleSpec,
+    Transition,
+)
 
 
 @dataclass(frozen=True)
 class Turn:
     """How one site turns: in the half-open window of steps `[start, stop)`, along a curve, to one of two levels.
 
-    Its mask has an entry `per` element or channel. `rule` says which part of the spec decided it.
+    Its mask has an entry `per` element or channel, of which in each step one of `refresh` parts is drawn anew, or none.
+    `rule` says which part of the spec decided it.
     """
 
     site: Site
     start: int
     stop: int
     curve: Curve
-    refresh: int
-    frozen: Surrogate
+    refresh: int | None
+    gradient: Gradient
     per: Per
     levels: Levels
+    scale: Scale
+    transition: Transition
     rule: str
 
     @property
@@ -37,8 +53,10 @@ class Turn:
         """The shape of its mask, which is broadcast over the site's value.
 
         An entry for each element has the site's shape; one for each channel has no axis before the channels', and an
-        axis of 1 for each after it.
+        axis of 1 for each after it. What sharpens has a single entry.
         """
+        if self.transition == "sharpen":
+            return ()
         shape, channel = self.site.shape, self.site.channel
         if self.per == "element" or channel is None:
             return shape
@@ -94,6 +112,11 @@ class Plan:
         """Every turn, in the order of the windows."""
         return tuple(turn for window in self.windows for turn in window.turns)
 
+    @property
+    def settled_at(self) -> int:
+        """The first step in which every site is settled."""
+        return max(window.stop for window in self.windows)
+
     def window_at(self, step: int) -> Window | None:
         """The window that is turning in a step, if one is."""
         return next((window for window in self.windows if window.start <= step < window.stop), None)
@@ -118,21 +141,19 @@ def plan(
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
             raise PlanError(f"{name} is a positive whole number of optimizer steps, not {number!r}")
     binary, kept, unmatched, faults = _choose(spec, sites)
-    groups, group_faults = _group(spec, binary, sites)
+    groups, group_faults = groups_of(spec, binary, sites)
     turns, override_faults = _decide(spec, binary, sites)
-    begin, end, budget_faults = _span(spec, total_steps, steps_per_epoch, len(groups))
+    edges, budget_faults = edges_of(spec, total_steps, steps_per_epoch, groups, sites)
     faults += [*group_faults, *override_faults, *budget_faults]
     if not faults and not binary:
         faults.append(_nothing(sites, kept))
     if faults:
         raise PlanError("the plan cannot be made", faults)
-    windows = []
-    for index, (label, members) in enumerate(groups):
-        start, stop = (begin + _rounded((end - begin) * i, len(groups)) for i in (index, index + 1))
-        windows.append(
-            Window(label, start, stop, tuple(replace(turns[m.name], start=start, stop=stop) for m in members))
-        )
-    return Plan(spec, total_steps, steps_per_epoch, tuple(windows), tuple(kept), tuple(unmatched), tuple(unreached))
+    windows = tuple(
+        Window(label, start, stop, tuple(replace(turns[site.name], start=start, stop=stop) for site in members))
+        for (label, members), (start, stop) in zip(groups, pairwise(edges), strict=True)
+    )
+    return Plan(spec, total_steps, steps_per_epoch, windows, tuple(kept), tuple(unmatched), tuple(unreached))
 
 
 def retargeted(plan: Plan, sites: Sequence[Site]) -> Plan | None:
@@ -150,11 +171,6 @@ def retargeted(plan: Plan, sites: Sequence[Site]) -> Plan | None:
             turns.append(replace(turn, site=site, per="element"))
         windows.append(replace(window, turns=tuple(turns)))
     return replace(plan, windows=tuple(windows))
-
-
-def _rounded(numerator: int, denominator: int) -> int:
-    """The nearest integer to a ratio, halves upwards: the same rule as for durations."""
-    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def _choose(spec: ScheduleSpec, sites: Sequence[Site]) -> tuple[list[Site], list[KeptFloat], list[str], list[Offence]]:
@@ -189,45 +205,6 @@ def _choose(spec: ScheduleSpec, sites: Sequence[Site]) -> tuple[list[Site], list
     return binary, kept, [word for word in words if word in ROLES and word not in used], faults
 
 
-def _group(
-    spec: ScheduleSpec, binary: list[Site], sites: Sequence[Site]
-) -> tuple[list[tuple[str, list[Site]]], list[Offence]]:
-    """The groups of sites that share a window, in the order of the windows."""
-    order = spec.progression.order
-    if order == "global":
-        return [("all", list(binary))] if binary else [], []
-    if isinstance(order, str):
-        grouped = _by_depth(binary)
-        depths = sorted(grouped, reverse=order == "reverse")
-        return [(f"depth {depth}", grouped[depth]) for depth in depths], []
-    groups: list[tuple[str, list[Site]]] = []
-    faults: list[Offence] = []
-    left = list(binary)
-    for index, pattern in enumerate(order):
-        members = [site for site in left if matches(pattern, site)]
-        left = [site for site in left if site not in members]
-        groups.append((pattern, members))
-        if not members:
-            where = spec.where("progression", "order", index)
-            if any(matches(pattern, site) for site in binary):
-                what = f'every site that "{pattern}" matches is taken by an entry before it'
-                faults.append(Offence(what, where, "put the narrower pattern first"))
-            else:
-                faults.append(matches_no_binary(pattern, binary, sites, where))
-    if left:
-        names = ", ".join(site.name for site in left)
-        remedy = 'add their patterns, or a last entry "*"'
-        faults.append(Offence(f"the order leaves out {names}", spec.where("progression", "order"), remedy))
-    return groups, faults
-
-
-def _by_depth(sites: Iterable[Site]) -> dict[int, list[Site]]:
-    grouped: dict[int, list[Site]] = {}
-    for site in sites:
-        grouped.setdefault(site.depth, []).append(site)
-    return grouped
-
-
 def _decide(spec: ScheduleSpec, binary: list[Site], sites: Sequence[Site]) -> tuple[dict[str, Turn], list[Offence]]:
     """How each site turns; the window is still open. Of several overrides the most specific wins, then the later."""
     turns: dict[str, Turn] = {}
@@ -237,11 +214,13 @@ def _decide(spec: ScheduleSpec, binary: list[Site], sites: Sequence[Site]) -> tu
         ranked = sorted(numbered, key=lambda item: _specificity(item[1].sites))
         curve, refresh, gradient = spec.progression.curve, spec.progression.refresh, spec.gradient
         per, levels, rule = spec.progression.per, SIGNS, ""
+        scale: Scale = spec.binarize.scale if site.kind == "weight" else "none"
         for _, override in ranked:
             curve, refresh = override.curve or curve, override.refresh or refresh
             gradient, rule = override.gradient or gradient, override.sites
-            per, levels = override.per or per, override.levels or levels
-        turn = Turn(site, 0, 0, curve, refresh.rate, gradient.frozen, per, levels, rule)
+            per, levels, scale = override.per or per, override.levels or levels, override.scale or scale
+        rate, transition = refresh.rate if isinstance(refresh.rate, int) else None, spec.progression.transition
+        turn = Turn(site, 0, 0, curve, rate, gradient, per, levels, scale, transition, rule)
         turns[site.name] = turn
         faults += _impossible(spec, turn, ranked)
     faults += [
@@ -255,47 +234,32 @@ def _decide(spec: ScheduleSpec, binary: list[Site], sites: Sequence[Site]) -> tu
 def _impossible(spec: ScheduleSpec, turn: Turn, ranked: Sequence[tuple[int, Override]]) -> Iterator[Offence]:
     """What a site cannot do that was asked of it, with the line that asks."""
     site = turn.site
+
+    def asking(field: str, section: str | None = None) -> str | None:
+        lines = (spec.where("overrides", i, field) for i, one in reversed(ranked) if getattr(one, field) is not None)
+        return next(lines, spec.where(section, field) if section else None)
+
     if site.kind == "weight" and turn.levels != SIGNS:
-        where = next(spec.where("overrides", i, "levels") for i, one in reversed(ranked) if one.levels is not None)
         remedy = 'levels are for activations: narrow the pattern, as in "*.activation"'
-        yield Offence(f"{site.name} is a weight, and weights are -1 and +1", where, remedy)
-    if turn.per == "channel" and site.channel is None:
-        asking = (spec.where("overrides", i, "per") for i, one in reversed(ranked) if one.per is not None)
-        readers = ", ".join(operand.operation for operand in site.operands)
-        what = f"{site.name} has no one axis of channels: it is read by {readers}"
-        remedy = f'add the override {{sites: "{site.name}", per: element}}'
-        yield Offence(what, next(asking, spec.where("progression", "per")), remedy)
+        yield Offence(f"{site.name} is a weight, and weights are -1 and +1", asking("levels"), remedy)
+    if site.kind == "activation" and turn.scale != "none":
+        remedy = 'scales are for weights: narrow the pattern, as in "*.weight"'
+        yield Offence(f"{site.name} is an activation, and has no scale", asking("scale"), remedy)
+    readers = ", ".join(operand.operation for operand in site.operands)
+    for field, section in (("per", "progression"), ("scale", "binarize")):
+        if getattr(turn, field) == "channel" and site.channel is None:
+            remedy = f'add the override {{sites: "{site.name}", {field}: {"element" if field == "per" else "none"}}}'
+            what = f"{site.name} has no one axis of channels: it is read by {readers}"
+            yield Offence(what, asking(field, section), remedy)
+    if turn.transition == "sharpen" and any((one.refresh or one.per) for _, one in ranked):
+        where = spec.where("overrides", ranked[-1][0])
+        yield Offence(f"{site.name} sharpens, and has no mask", where, "leave refresh and per out of the override")
 
 
 def _specificity(pattern: str) -> tuple[bool, int]:
     """Plain names before patterns, then the pattern with the most letters."""
     letters = re.sub(r"\[[^]]*\]|[*?]", "", pattern)
     return letters == pattern, len(letters)
-
-
-def _span(
-    spec: ScheduleSpec, total_steps: int, steps_per_epoch: int | None, windows: int
-) -> tuple[int, int, list[Offence]]:
-    """The first step of the first window, and the end of the last."""
-    lengths: dict[str, int] = {}
-    faults: list[Offence] = []
-    durations: dict[str, Duration] = {"warmup": spec.progression.warmup, "tail": spec.progression.tail}
-    for name, duration in durations.items():
-        try:
-            lengths[name] = duration.steps(total_steps, steps_per_epoch)
-        except ValueError as error:
-            faults.append(Offence(f"progression.{name}: {error}", spec.where("progression", name)))
-    if faults:
-        return 0, 0, faults
-    room = total_steps - lengths["warmup"] - lengths["tail"]
-    if room < max(windows, 1):
-        what = (
-            f"warm-up ({lengths['warmup']}) and tail ({lengths['tail']}) leave {max(room, 0)} of {total_steps} steps"
-            f" for {windows} windows"
-        )
-        remedy = "give the run more steps, or the windows more of them" if room > 0 else "shorten warm-up or tail"
-        faults.append(Offence(what, spec.where("progression", "warmup"), remedy))
-    return lengths["warmup"], total_steps - lengths["tail"], faults
 
 
 def _nothing(sites: Sequence[Site], kept: Sequence[KeptFloat]) -> Offence:

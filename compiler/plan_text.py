@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from frostline.compiler.sites import Site
-from frostline.schedules import SIGNS, Levels, Override
+from frostline.schedules import SIGNS, Gradient, Levels, Override, Refresh, ScheduleSpec
 
 if TYPE_CHECKING:
     from frostline.compiler.plan import Plan, Turn
@@ -20,9 +20,9 @@ def table(plan: Plan) -> str:
     progression = spec.progression
     lines = [
         f"plan: {len(turns)} sites turn binary in {len(plan.windows)} windows of {plan.total_steps} steps{per_epoch}",
-        f"      curve {progression.curve}; refresh 1/{progression.refresh.rate} a step; "
-        f"gradient on frozen entries {spec.gradient.frozen}; seed {spec.seed}",
-        f"      depth {progression.depth}; a mask entry per {progression.per}",
+        f"      curve {progression.curve}; {_refresh(progression.refresh)}; "
+        f"gradient on frozen entries {_gradient(spec.gradient)}; seed {spec.seed}",
+        f"      depth {progression.depth}; {'; '.join(_choices(spec))}",
         "",
     ]
     rows = [("window", "steps", "entries", "mask", "sites")]
@@ -51,8 +51,30 @@ def table(plan: Plan) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def _refresh(refresh: Refresh) -> str:
+    return "no refresh" if refresh.rate == "none" else f"refresh 1/{refresh.rate} a step"
+
+
+def _gradient(gradient: Gradient) -> str:
+    return f"{gradient.frozen}" + (f", in the tail {gradient.tail}" if gradient.tail else "")
+
+
+def _choices(spec: ScheduleSpec) -> Iterator[str]:
+    """What the spec chooses beyond the paper."""
+    progression = spec.progression
+    yield "sites sharpen" if progression.transition == "sharpen" else f"a mask entry per {progression.per}"
+    if progression.windows != "equal":
+        yield f"windows by {progression.windows}" if isinstance(progression.windows, str) else "windows as given"
+    if progression.hold:
+        yield "frozen weights are held"
+    if spec.binarize.scale == "channel":
+        yield "weights scaled by channel"
+    if spec.batch_norm:
+        yield f"BatchNorm estimated anew from {spec.batch_norm.reestimate} batches"
+
+
 def _mask(turn: Turn) -> str:
-    return "x".join(map(str, turn.shape))
+    return "ramp" if turn.transition == "sharpen" else "x".join(map(str, turn.shape))
 
 
 def _site_row(turn: Turn) -> str:
@@ -75,10 +97,11 @@ def _tied(site: Site) -> bool:
 def _changes(override: Override) -> str:
     parts = [
         f"curve {override.curve}" if override.curve else "",
-        f"refresh 1/{override.refresh.rate} a step" if override.refresh else "",
-        f"gradient {override.gradient.frozen}" if override.gradient else "",
+        _refresh(override.refresh) if override.refresh else "",
+        f"gradient {_gradient(override.gradient)}" if override.gradient else "",
         f"a mask entry per {override.per}" if override.per else "",
         f"to {_levels(override.levels)}" if override.levels else "",
+        f"scale {override.scale}" if override.scale else "",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -2,20 +2,26 @@
 
 from frostline.compiler.rewriting import Pass
 from frostline.passes.drop_unread import DropUnread
+from frostline.passes.estimate_batch_norm import EstimateBatchNorm
 from frostline.passes.freeze_masks import FreezeMasks
 from frostline.passes.insert_masks import InsertMasks
+from frostline.passes.lift_scales import LiftScales
 from frostline.passes.pack_weights import PackWeights
 from frostline.passes.settle_ties import SettleTies
 from frostline.passes.split_bias import SplitBias
 from frostline.passes.use_linear import UseLinear
 
-FREEZING: tuple[Pass, ...] = (FreezeMasks(), DropUnread(), SettleTies(), UseLinear(), SplitBias(), PackWeights())
+FREEZING: tuple[Pass, ...] = (
+    FreezeMasks(), LiftScales(), DropUnread(), SettleTies(), UseLinear(), SplitBias(), PackWeights(),
+)  # fmt: skip
 
 __all__ = [
     "FREEZING",
     "DropUnread",
+    "EstimateBatchNorm",
     "FreezeMasks",
     "InsertMasks",
+    "LiftScales",
     "PackWeights",
     "SettleTies",
     "SplitBias",

@@ -3,17 +3,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
+from torch import fx
+
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import binary, mask_nodes, masked, settled
-from frostline.compiler.masks import binarize
+from frostline.compiler.masks import binarize, channel_scale
 from frostline.compiler.net import modes_of
+from frostline.compiler.products import attribute
 from frostline.compiler.rewriting import Invariant, Pass
+from frostline.passes.writing import hold
 from frostline.schedules import SIGNS
 
 
 @dataclass(frozen=True)
 class FreezeMasks(Pass):
-    """conv(mask(x), mask(w)) -> conv(binarize(x), binarize(w)), once every mask is settled."""
+    """conv(mask(x), mask(w)) -> conv(binarize(x), binarize(w)), or binarize(w) * s, once every mask is settled."""
 
     requires: ClassVar[tuple[Invariant, ...]] = (masked, settled)
     ensures: ClassVar[tuple[Invariant, ...]] = (binary,)
@@ -26,7 +31,20 @@ class FreezeMasks(Pass):
             with graph.module.graph.inserting_before(node):
                 hard = graph.module.graph.call_function(binarize, node.args, kwargs)
             set_facts(hard, facts(node))
+            if mask.scaled is not None:
+                hard = _scaled(graph, hard, node, mask.scaled)
             node.replace_all_uses_with(hard)
             graph.module.graph.erase_node(node)
         for target in {str(node.target) for node, _ in found}:
             graph.module.delete_submodule(target)
+
+
+def _scaled(graph: Graph, signs: fx.Node, mask: fx.Node, axis: int) -> fx.Node:
+    """The signs of a parameter times the scale of its channels, which is a buffer from here on."""
+    latent, known, nodes = mask.all_input_nodes[0], facts(mask), graph.module.graph
+    scale = channel_scale(attribute(graph, latent), axis)
+    path = hold(graph.module, f"{known.name}_scale", scale)
+    with nodes.inserting_after(signs):
+        held = set_facts(nodes.get_attr(path), replace(known, shape=tuple(scale.shape), name=None))
+    with nodes.inserting_after(held):
+        return set_facts(nodes.call_function(torch.mul, (signs, held)), replace(known, name=None))

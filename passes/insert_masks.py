@@ -1,21 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import fx
 
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import captured, masked
-from frostline.compiler.masks import Mask
+from frostline.compiler.masks import Mask, Ramp
+from frostline.compiler.operations import has_bit_form
 from frostline.compiler.plan import Plan, Turn
 from frostline.compiler.products import Product, above, held_parameters, products_of
 from frostline.compiler.rearrangements import chain_to, root_of
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.compiler.sites import Site, sites
-from frostline.errors import Offence, PassError
+from frostline.errors import Offence, PassError, PlanError
 
 HOME = "frostline_masks"
 """The submodule that holds the masks; `frostline_masks.layer1.0.conv1.weight` is the mask of that weight."""
@@ -37,10 +38,13 @@ class InsertMasks(Pass):
         if unknown:
             offences = [Offence(f"{name} is not in this graph") for name in unknown]
             raise PassError("the plan was made for another graph", offences)
+        faults = [fault for turn in turns for fault in _impossible(graph, self.plan, turn, products)]
+        if faults:
+            raise PlanError("the plan asks of some weights what they cannot do", faults)
         names = {turn.site.name for turn in turns}
         targets = {turn.site.name: _target(turn.site.name, names) for turn in turns}
         for turn in turns:
-            graph.module.add_submodule(targets[turn.site.name], _mask(graph, turn, products))
+            graph.module.add_submodule(targets[turn.site.name], _mask(graph, self.plan, turn, products))
         training = graph.in_training()
         if training is not None:
             found = sites(training)
@@ -67,9 +71,31 @@ def _target(name: str, names: set[str]) -> str:
     return f"{HOME}.{owner}_{own}" if owner in names else f"{HOME}.{name}"
 
 
-def _mask(graph: Graph, turn: Turn, products: dict[str, Product]) -> Mask:
-    device = _device(graph, turn, products)
-    return Mask(turn.shape, turn.frozen, turn.levels, device, turn.site.name, turn.site.where)
+def _impossible(graph: Graph, plan: Plan, turn: Turn, products: dict[str, Product]) -> Iterator[Offence]:
+    """What only a parameter can do that an operation reads as it is: to be held, and to be scaled by channel."""
+    if turn.site.kind == "activation":
+        return
+    used = [products[operand.node] for operand in turn.site.operands]
+    parameter = all(chain_to(product.weight)[0].op == "get_attr" for product in used)
+    if plan.spec.progression.hold and not parameter:
+        what = f"{turn.site.name} is computed from parameters, whose entries cannot be held"
+        yield Offence(what, plan.spec.where("progression", "hold"), "leave hold out, or keep it float")
+    plain = parameter and all(len(chain_to(product.weight)) == 1 for product in used)
+    if turn.scale == "channel" and not (plain and all(has_bit_form(product.operation) for product in used)):
+        what = f"{turn.site.name} is not read as it is, by linear layers or convolutions alone"
+        remedy = f'add the override {{sites: "{turn.site.name}", scale: none}}'
+        yield Offence(what, plan.spec.where("binarize", "scale"), remedy)
+
+
+def _mask(graph: Graph, plan: Plan, turn: Turn, products: dict[str, Product]) -> Mask:
+    site = turn.site
+    options: dict[str, Any] = {"device": _device(graph, turn, products), "name": site.name, "where": site.where}
+    if turn.scale == "channel":
+        options["scaled"] = site.channel
+    if turn.transition == "sharpen":
+        return Ramp(turn.gradient, turn.levels, **options)
+    held = plan.spec.progression.hold and site.kind == "weight"
+    return Mask(turn.shape, turn.gradient, turn.levels, hold=site.shape if held else None, **options)
 
 
 def _products(graph: Graph) -> dict[str, Product]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +15,7 @@ from frostline.compiler.products import Product, above, held_parameters, product
 from frostline.compiler.rearrangements import SAME, called, chain_to, is_constant, rearranged
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.compiler.structure import structures
+from frostline.passes.writing import hold
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,12 @@ def _pack(product: Product, packing: _Packing) -> None:
 def _unpacked(sign: fx.Node, signs: Tensor, bits: Tensor, graph: Graph) -> fx.Node:
     """The bits of a weight, held under the site's name, and unpacked where the signs were taken."""
     nodes = graph.module.graph
-    path = _hold(graph.module, f"{facts(sign).name}_bits", bits)
+    path = hold(graph.module, f"{facts(sign).name}_bits", bits)
     with nodes.inserting_before(sign):
         held = nodes.get_attr(path)
         unpacked = nodes.call_function(unpack, (held, signs.shape[1]))
     set_facts(held, replace(facts(sign), shape=tuple(bits.shape), dtype=torch.uint8))
     return set_facts(unpacked, replace(facts(sign), shape=tuple(signs.shape)))
-
-
-def _hold(module: nn.Module, name: str, bits: Tensor) -> str:
-    """Register a buffer in the module that a name begins with, under a name that is free. Returns its path."""
-    parts, inside, owner = name.split("."), 0, module
-    while inside < len(parts) - 1 and (child := owner._modules.get(parts[inside])) is not None:
-        inside, owner = inside + 1, child
-    own = "_".join(parts[inside:]).replace("@", "_")
-    free = next(n for i in count(1) if not hasattr(owner, n := own if i == 1 else f"{own}_{i}"))
-    owner.register_buffer(free, bits)
-    return ".".join([*parts[:inside], free])
 
 
 class _Evaluator(fx.Interpreter):

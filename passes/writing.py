@@ -1,13 +1,14 @@
-"""Writing calls into a graph, each with the shape of its value and with the line of the call that it stands for."""
+"""Writing into a graph: buffers; and calls, with the shape of their value and the line of what they stand for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from frostline.compiler.graph import Graph, facts, set_facts
 
@@ -32,6 +33,17 @@ class Writer:
         """Let everything that reads the node read another value, and drop the node."""
         self.node.replace_all_uses_with(value)
         self.graph.module.graph.erase_node(self.node)
+
+
+def hold(module: nn.Module, name: str, value: torch.Tensor) -> str:
+    """Register a buffer in the module that a name begins with, under a name that is free. Returns its path."""
+    parts, inside, owner = name.split("."), 0, module
+    while inside < len(parts) - 1 and (child := owner._modules.get(parts[inside])) is not None:
+        inside, owner = inside + 1, child
+    own = "_".join(parts[inside:]).replace("@", "_")
+    free = next(n for i in count(1) if not hasattr(owner, n := own if i == 1 else f"{own}_{i}"))
+    owner.register_buffer(free, value)
+    return ".".join([*parts[:inside], free])
 
 
 def _on_meta(node: fx.Node) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """What a user declares: plain data that imports no torch."""
 
-from frostline.schedules.curves import Cosine, Curve, FlippedPower, Instant, Linear, Power
+from frostline.schedules.curves import Cosine, Curve, Exponential, FlippedPower, Instant, Linear, Power
 from frostline.schedules.durations import Duration
 from frostline.schedules.load import edit_spec, load_spec, read_spec, spec_from_data
 from frostline.schedules.spec import (
@@ -9,15 +9,28 @@ from frostline.schedules.spec import (
     SIGNS,
     ZERO_ONE,
     DepthRule,
+    Gradient,
     Levels,
     Override,
     Per,
+    Refresh,
+    Scale,
     ScheduleSpec,
+    Transition,
+)
+from frostline.schedules.surrogates import (
+    Clipped,
+    Identity,
+    NoSurrogate,
+    Polynomial,
+    Reste,
     Surrogate,
+    Tanh,
 )
 
 __all__ = [
-    "ORDERS", "ROLES", "SIGNS", "ZERO_ONE", "Cosine", "Curve", "DepthRule", "Duration", "FlippedPower", "Instant",
-    "Levels", "Linear", "Override", "Per", "Power", "ScheduleSpec", "Surrogate", "edit_spec", "load_spec", "read_spec",
-    "spec_from_data",
+    "ORDERS", "ROLES", "SIGNS", "ZERO_ONE", "Clipped", "Cosine", "Curve", "DepthRule", "Duration",
+    "Exponential", "FlippedPower", "Gradient", "Identity", "Instant", "Levels", "Linear", "NoSurrogate",
+    "Override", "Per", "Polynomial", "Power", "Refresh", "Reste", "Scale", "ScheduleSpec", "Surrogate", "Tanh",
+    "Transition", "edit_spec", "load_spec", "read_spec", "spec_from_data",
 ]  # fmt: skip

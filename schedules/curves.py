@@ -1,8 +1,8 @@
 """The curves: how the binary fraction of a site grows inside its window.
 
 A curve is a value, and its one method is a pure function of the progress `t` through the window, from 0 at the
-window's first step towards 1 at its end. The five here are the shapes that StoMPP (arXiv 2606.27759) compares, and
-`instant`, which is no progression at all.
+window's first step towards 1 at its end. The shapes are those that StoMPP (arXiv 2606.27759) compares; `exponential`,
+which is that of bitorch's ProgressiveSign; and `instant`, which is no progression at all.
 """
 
 from __future__ import annotations
@@ -85,6 +85,25 @@ class FlippedPower(_Curve):
         return f"flipped power {self.exponent:g}"
 
 
+class Exponential(_Curve):
+    """p(t) = (1 - e ** (-rate t)) / (1 - e ** -rate): fast first, ever slower.
+
+    bitorch's ProgressiveSign has 1 - 4 ** (-10 t), which is a rate of 10 ln 4, or 13.86.
+
+    >>> round(Exponential(kind="exponential", rate=13.86).fraction(0.05), 4)
+    0.4999
+    """
+
+    kind: Literal["exponential"]
+    rate: Exponent
+
+    def fraction(self, t: float) -> float:
+        return math.expm1(-self.rate * t) / math.expm1(-self.rate)
+
+    def __str__(self) -> str:
+        return f"exponential {self.rate:g}"
+
+
 class Instant(_Curve):
     """p(t) = 1: binary from the window's first step on, as plain straight-through training is.
 
@@ -101,4 +120,4 @@ class Instant(_Curve):
         return "instant"
 
 
-Curve = Annotated[Power | Linear | Cosine | FlippedPower | Instant, Field(discriminator="kind")]
+Curve = Annotated[Power | Linear | Cosine | FlippedPower | Exponential | Instant, Field(discriminator="kind")]

@@ -29,6 +29,7 @@ _PAPER = {
     "curve": "curve: {kind: power, exponent: 3}",
     "kind": "kind: power",
     "exponent": "exponent: 3",
+    "sharpness": "sharpness: 2",
     "refresh": "refresh: {rate: 100}",
     "rate": "rate: 100",
     "warmup": "warmup: 5%",
@@ -39,15 +40,20 @@ _PAPER = {
 
 
 def load_spec(path: str | Path) -> ScheduleSpec:
-    """Read and validate a schedule spec file.
+    """Read and validate a schedule spec file; or one that ships with frostline, by its name, such as `stompp-ste`.
 
     Raises SpecError, with every fault and its line, when the file cannot be read or is not a valid spec.
     """
+    shipped = {file.stem: file for file in Path(__file__).parent.glob("*.yaml")}
     path = Path(path)
+    if str(path) in shipped and not path.exists():
+        path = shipped[str(path)]
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SpecError(f"cannot read the spec {path}: {error.strerror or error}") from error
+        remedy = nearest(path.stem, shipped) or f"there are: {', '.join(sorted(shipped))}"
+        ships = [Offence("no spec of this name ships with frostline", remedy=remedy)] if not path.suffix else []
+        raise SpecError(f"cannot read the spec {path}: {error.strerror or error}", ships) from error
     except UnicodeDecodeError as error:
         raise SpecError(f"the spec {path} is not a text file in UTF-8") from error
     return read_spec(text, source=str(path))
@@ -165,7 +171,12 @@ def _offence(detail: ErrorDetails, data: object, lines: dict[_Path, str]) -> Off
             remedy = nearest(tag, known) or f"one of: {', '.join(known)}"
             return Offence(f'"{name}": there is no kind "{tag}"', where, remedy)
         case "extra_forbidden":
-            return Offence(f'unknown key "{name}"', where, nearest(str(path[-1]), _keys(path[:-1], data)))
+            known = _keys(path[:-1], data)
+            others = ", ".join(key for key in known if key != "kind") or "nothing"
+            kind = f"this kind takes {others} beside its name" if "kind" in known else None
+            return Offence(f'unknown key "{name}"', where, nearest(str(path[-1]), known) or kind)
+        case "model_attributes_type" | "model_type":
+            detail["msg"] = "should be a mapping"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = detail["input"]
     shown = f", got {given!r}" if isinstance(given, str | int | float | None) else ""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -13,13 +14,15 @@ from frostline.compiler.capture import capture
 from frostline.compiler.driver import Driver
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import mask_nodes, settled
+from frostline.compiler.masks import Mask
 from frostline.compiler.net import duplicate
 from frostline.compiler.plan import Plan, plan, retargeted
-from frostline.compiler.rewriting import check, run
+from frostline.compiler.products import attribute
+from frostline.compiler.rewriting import Pass, check, run
 from frostline.compiler.sites import sites
 from frostline.compiler.unreached import unreached
 from frostline.errors import CheckpointError, Offence, UsageError
-from frostline.passes import FREEZING, InsertMasks
+from frostline.passes import FREEZING, EstimateBatchNorm, InsertMasks
 from frostline.schedules import ScheduleSpec
 
 
@@ -75,22 +78,45 @@ class Program:
         self.driver.resume(state["step"])
 
     def freeze(
-        self, example_inputs: tuple[Any, ...] | None = None, example_kwargs: Mapping[str, Any] | None = None
+        self,
+        example_inputs: tuple[Any, ...] | None = None,
+        example_kwargs: Mapping[str, Any] | None = None,
+        *,
+        batches: Iterable[Any] | None = None,
     ) -> Graph:
         """The fully binary graph, with tensors of its own: of a model in regions, the whole where eval mode is one.
 
         For a model that is called otherwise after training, without labels say, give an example of such a call: the
         model is captured anew for it, on the CPU, in eval mode.
 
+        Where the spec has BatchNorm estimated anew, `batches` are training inputs, without labels, as many as it says
+        or more: each a tensor, a tuple of positional arguments, or a mapping of keywords.
+
         Raises PassError, naming every site that is not settled, before the plan is done; CaptureError and UsageError
-        where the call is none that the model takes, or lacks a site.
+        where the call is none that the model takes, or lacks a site; UsageError where batches are missing.
         """
         check(self.graph, (settled,), f"the program cannot be frozen at step {self.step}: it is not {{}}")
+        passes = (*FREEZING, *self._estimating(batches))
         if example_inputs is not None or example_kwargs is not None:
             inputs = () if example_inputs is None else example_inputs
-            return run(self._called_with(inputs, example_kwargs), FREEZING)
+            return run(self._called_with(inputs, example_kwargs), passes)
         whole = self.graph.evaluating and self._settled(self.graph.evaluating.snapshot())
-        return run(whole or self.graph.snapshot(), FREEZING)
+        return run(whole or self.graph.snapshot(), passes)
+
+    def _estimating(self, batches: Iterable[Any] | None) -> Iterator[Pass]:
+        asked, where = self.plan.spec.batch_norm, self.plan.spec.where("batch_norm")
+        if asked is None and batches is None:
+            return
+        if asked is None:
+            remedy = "add `batch_norm: {reestimate: 50}` to the spec, or leave the batches out"
+            raise UsageError(
+                "the spec asks for no batches", [Offence("nothing would be done with them", where, remedy)]
+            )
+        taken = list(islice(batches if batches is not None else (), asked.reestimate))
+        if len(taken) < asked.reestimate:
+            what = f"BatchNorm is to be estimated from {asked.reestimate} batches, and there are {len(taken)}"
+            raise UsageError("batches are missing", [Offence(what, where, "program.freeze(batches=...)")])
+        yield EstimateBatchNorm(taken)
 
     def _called_with(self, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None) -> Graph:
         twin = duplicate(self.model).eval()
@@ -98,7 +124,8 @@ class Program:
         captured = capture(twin, example_inputs, example_kwargs)
         graph = captured.evaluating or captured
         turned = {(one.operation, one.argument): one.name for turn in self.plan.turns for one in turn.site.operands}
-        own = {(one.operation, one.argument): one.name for site in sites(graph) for one in site.operands}
+        found = sites(graph)
+        own = {(one.operation, one.argument): one.name for site in found for one in site.operands}
         kept = {one.name for one in self.plan.kept_float}
         faults = [Offence(f"{name} of {key[0]} is not in it") for key, name in turned.items() if key not in own]
         new = [key for key, name in own.items() if key not in turned and name not in kept]
@@ -154,8 +181,14 @@ def compile(
     graph = capture(model, example_inputs, example_kwargs)
     planned = plan(spec, sites(graph), total_steps, steps_per_epoch, unreached(graph))
     graph = run(graph, (InsertMasks(planned),))
-    masks = {str(facts(node).name): mask for part in graph.parts() for node, mask in mask_nodes(part)}
-    return Program(graph, planned, Driver(planned, masks), model)
+    masks: dict[str, Mask] = {}
+    held: dict[str, Tensor] = {}
+    for part in graph.parts():
+        for node, mask in mask_nodes(part):
+            masks[str(facts(node).name)] = mask
+            if mask.latent is not None:
+                held[str(facts(node).name)] = attribute(part, node.all_input_nodes[0])
+    return Program(graph, planned, Driver(planned, masks, held), model)
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Offence]:

@@ -10,10 +10,10 @@ from torch import Tensor
 
 import frostline as fl
 from frostline.compiler.depths import Depths
-from frostline.compiler.masks import Mask
+from frostline.compiler.masks import Mask, Ramp
 from frostline.compiler.sites import Operand, Site
 from frostline.errors import UsageError
-from tests.models.small import spec
+from tests.models.small import gradient_of, spec
 
 TOTAL = 60
 
@@ -26,7 +26,10 @@ def driver(entries: int = 50, *sizes: int, **edits: object) -> tuple[fl.Driver, 
     ]
     edits = {"progression__warmup": 10, "progression__tail": 10, **edits}
     plan = fl.plan(spec(**edits), sites, TOTAL)
-    masks = {turn.site.name: Mask(turn.shape, "none") for turn in plan.turns}
+    masks = {
+        turn.site.name: Ramp(turn.gradient) if turn.transition == "sharpen" else Mask(turn.shape, turn.gradient)
+        for turn in plan.turns
+    }
     return fl.Driver(plan, masks), masks
 
 
@@ -167,3 +170,100 @@ def test_masks_do_not_depend_on_the_default_dtype() -> None:
         assert equal(advanced(19), expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+RISING = {"kind": "tanh", "sharpness": {"start": 1, "stop": 4, "curve": {"kind": "linear"}}}
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(0, TOTAL + 5),
+    st.sampled_from(
+        [
+            {"progression__refresh": {"rate": "none"}},
+            {"progression__refresh": {"rate": "none"}, "progression__transition": "sharpen"},
+            {"gradient": {"frozen": RISING, "tail": "identity"}},
+        ]
+    ),
+)
+def test_whatever_turns_resuming_is_the_same_as_advancing(step: int, edits: dict[str, object]) -> None:
+    one, resumed = driver(20, 3, **edits)
+    other, advanced_to = driver(20, 3, **edits)
+    one.resume(step)
+    for _ in range(step):
+        other.advance()
+    for name, mask in resumed.items():
+        for (buffer, value), (_, expected) in zip(mask.named_buffers(), advanced_to[name].named_buffers(), strict=True):
+            assert torch.equal(value, expected), buffer
+
+
+def test_without_refresh_what_is_frozen_stays_frozen() -> None:
+    driving, masks = driver(progression__refresh={"rate": "none"})
+    before = state(masks)
+    for _ in range(TOTAL):
+        driving.advance()
+        after = state(masks)
+        assert all(bool((b <= a).all()) for b, a in zip(before, after, strict=True))
+        before = after
+    assert all(mask.all() for mask in before)
+
+
+def test_what_sharpens_gets_narrower_and_then_settles() -> None:
+    driving, masks = driver(
+        progression__transition="sharpen", progression__refresh={"rate": "none"}, progression__curve={"kind": "linear"}
+    )
+    ramp = masks["a"]
+    assert isinstance(ramp, Ramp)
+    seen = []
+    for step in (5, 10, 15, 20, 29):
+        driving.resume(step)
+        assert not ramp.mask
+        seen.append(float(ramp.width))
+    assert seen == pytest.approx([1, 1, 0.75, 0.5, 0.05])
+    with driving.binarized():
+        assert ramp.mask
+    assert not ramp.mask
+    driving.resume(30)
+    assert ramp.mask
+
+
+def test_a_sharpness_follows_its_curve_over_the_whole_budget() -> None:
+    driving, masks = driver(gradient__frozen=RISING)
+    for step, expected in ((0, 1.0), (20, 2.0), (60, 4.0), (70, 4.0)):
+        driving.resume(step)
+        assert float(masks["b"].sharpness) == pytest.approx(expected)
+
+
+def test_the_surrogate_of_the_tail_begins_when_all_is_settled() -> None:
+    driving, masks = driver(gradient={"frozen": "none", "tail": "clipped"})
+    for step, expected in ((49, False), (50, True), (60, True), (0, False)):
+        driving.resume(step)
+        assert [bool(mask.in_tail) for mask in masks.values()] == [expected] * 2
+
+
+def test_frozen_weights_are_held_whatever_the_optimizer_does() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(50, requires_grad=True)
+    mask = Mask((50,), gradient_of("none"), hold=(50,))
+    plan = driver()[0].plan
+    driving = fl.Driver(plan, {"a": mask, "b": Mask((50,), gradient_of("none"))}, {"a": weight})
+    driving.resume(20)
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(8):
+        frozen, before = mask.mask.clone(), weight.detach().clone()
+        mask(weight).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        driving.advance()
+        assert torch.equal(weight.detach()[frozen], before[frozen])
+        assert not torch.isclose(weight.detach()[~frozen], before[~frozen]).any()
+
+
+def test_a_step_without_a_forward_holds_nothing() -> None:
+    weight = torch.randn(50)
+    mask = Mask((50,), gradient_of("none"), hold=(50,))
+    driving = fl.Driver(driver()[0].plan, {"a": mask, "b": Mask((50,), gradient_of("none"))}, {"a": weight})
+    before = weight.clone()
+    for _ in range(40):
+        driving.advance()
+    assert torch.equal(weight, before)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import frostline as fl
-from frostline.schedules import ScheduleSpec
+from frostline.schedules import Gradient, ScheduleSpec
 
 SPEC = """
 version: 1
@@ -23,6 +23,11 @@ seed: 0
 def spec(**edits: object) -> ScheduleSpec:
     """The spec above, with fields replaced; `__` in a name stands for a dot."""
     return fl.edit_spec(fl.read_spec(SPEC), {name.replace("__", "."): value for name, value in edits.items()})
+
+
+def gradient_of(frozen: object, tail: object = None) -> Gradient:
+    """The gradient that a spec's words say."""
+    return Gradient.model_validate({"frozen": frozen, "tail": tail})
 
 
 def chain(layers: int = 4, width: int = 6) -> nn.Module:

@@ -93,11 +93,11 @@ def replaced(old: str, new: str) -> str:
         ),
         (
             replaced("kind: cosine", "kind: cosine, exponent: 2"),
-            'a.yaml:11: unknown key "overrides[0].curve.exponent"',
+            'a.yaml:11: unknown key "overrides[0].curve.exponent"\n    -> this kind takes nothing beside its name',
         ),
         (
             replaced("rate: 100", "rate: 0"),
-            'a.yaml:7: "progression.refresh.rate": should be greater than or equal to 1, got 0',
+            'a.yaml:7: "progression.refresh.rate": a rate is a whole number from 1 to 1,000,000, or none, got 0',
         ),
         (replaced("seed: 0\n", ""), 'a.yaml:1: "seed" is missing\n    -> for example `seed: 0`'),
         (replaced("  tail: 10%\n", ""), 'a.yaml:4: "progression.tail" is missing\n    -> for example `tail: 10%`'),
@@ -106,8 +106,7 @@ def replaced(old: str, new: str) -> str:
         (replaced("seed: 0", "seed: 0\n 1: {"), "a.yaml:13: mapping values are not allowed here"),
         (
             replaced("frozen: none", "frozen: null"),
-            "a.yaml:3: \"gradient.frozen\": should be 'none', 'identity' or 'clipped', got None\n"
-            '    -> "none" is a word here: `frozen: none`',
+            'a.yaml:3: "gradient.frozen": should be a mapping, got None\n    -> "none" is a word here: `frozen: none`',
         ),
         (
             replaced("order: forward", "order: sideways"),
@@ -117,7 +116,7 @@ def replaced(old: str, new: str) -> str:
         (
             replaced(", curve: {kind: cosine}", ""),
             'a.yaml:11: "overrides[0]": the override changes nothing: '
-            "give it a curve, a refresh, a gradient, per or levels",
+            "give it a curve, a refresh, a gradient, per, levels or scale",
         ),
         (
             replaced("curve: {kind: cosine}", "levels: {0, 1}"),
@@ -146,6 +145,35 @@ def replaced(old: str, new: str) -> str:
         (
             replaced("weights: true, activations: true", "weights: false, activations: false"),
             'a.yaml:2: "binarize": nothing would turn binary: set weights, activations or both to true',
+        ),
+        (
+            replaced("frozen: none", "frozen: cliped"),
+            'a.yaml:3: "gradient.frozen": there is no kind "cliped"\n    -> did you mean "clipped"?',
+        ),
+        (
+            replaced("frozen: none", "frozen: {kind: none, sharpness: 2}"),
+            'a.yaml:3: unknown key "gradient.frozen.sharpness"\n    -> this kind takes nothing beside its name',
+        ),
+        (
+            replaced("frozen: none", "frozen: {kind: tanh, steep: 2, sharpness: 1}"),
+            'a.yaml:3: unknown key "gradient.frozen.steep"\n    -> this kind takes sharpness beside its name',
+        ),
+        (
+            replaced("frozen: none", "frozen: tanh"),
+            'a.yaml:3: "gradient.frozen.sharpness" is missing\n    -> for example `sharpness: 2`',
+        ),
+        (
+            replaced("frozen: none", "frozen: {kind: tanh, sharpness: {start: 0, stop: 2, curve: {kind: linear}}}"),
+            'a.yaml:3: "gradient.frozen.sharpness.start": should be greater than 0, got 0',
+        ),
+        (
+            replaced("frozen: none", "frozen: none, surrogate: clipped"),
+            'a.yaml:3: unknown key "gradient.surrogate"',
+        ),
+        (
+            replaced("order: forward", "order: forward\n  transition: sharpen"),
+            'a.yaml:4: "progression": what sharpens has no mask: it takes `refresh: {rate: none}`, '
+            "and neither per nor hold",
         ),
         ("- 1\n", "a.yaml:1: a spec is a mapping"),
         ("", "no fields\n    -> version: 1"),

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import frostline as fl
+from frostline.errors import UsageError
+from frostline.passes import FREEZING, EstimateBatchNorm
+from tests.models.small import chain, spec
+
+
+def settled(**edits: object) -> fl.Program:
+    program = fl.compile(chain(), spec(**edits), (torch.randn(2, 3, 8, 8),), total_steps=9)
+    program.driver.resume(9)
+    return program
+
+
+def batches(count: int) -> list[Tensor]:
+    return [torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(count)]
+
+
+def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [one for one in module.modules() if isinstance(one, nn.BatchNorm2d)]
+
+
+def test_statistics_are_the_mean_over_the_batches() -> None:
+    binary = fl.run(settled().graph.snapshot(), FREEZING)
+    estimated = fl.run(binary, (EstimateBatchNorm(batches(3)),))
+    first = norms(estimated.module)[0]
+    stem = binary.module.get_submodule("0") if hasattr(binary.module, "0") else None
+    assert stem is not None
+    weight, bias = dict(binary.module.named_parameters())["0.weight"], dict(binary.module.named_parameters())["0.bias"]
+    read = [nn.functional.conv2d(x, weight, bias, padding=1) for x in batches(3)]
+    torch.testing.assert_close(first.running_mean, torch.stack([y.mean((0, 2, 3)) for y in read]).mean(0))
+    torch.testing.assert_close(first.running_var, torch.stack([y.var((0, 2, 3)) for y in read]).mean(0))
+
+
+def test_the_given_graph_and_all_settings_stay_as_they_are() -> None:
+    binary = fl.run(settled().graph.snapshot(), FREEZING)
+    before = [buffer.clone() for one in norms(binary.module) for buffer in one.buffers()]
+    estimated = fl.run(binary, (EstimateBatchNorm(batches(1)),))
+    after = [buffer for one in norms(binary.module) for buffer in one.buffers()]
+    assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    for one, other in zip(norms(binary.module), norms(estimated.module), strict=True):
+        assert (one.momentum, one.training) == (other.momentum, other.training)
+
+
+def test_a_spec_asks_for_it_and_freeze_takes_the_batches() -> None:
+    program = settled(batch_norm={"reestimate": 2})
+    assert "BatchNorm estimated anew from 2 batches" in str(program.plan)
+    x = torch.randn(4, 3, 8, 8)
+    few, many = (program.freeze(batches=batches(count)).module.eval()(x) for count in (2, 5))
+    assert torch.equal(few, many)  # more than it asks for are not read
+    named = [{"input": batch} for batch in batches(2)]
+    assert torch.equal(program.freeze(batches=named).module.eval()(x), few)
+    assert not torch.equal(fl.run(program.graph.snapshot(), FREEZING).module.eval()(x), few)
+
+
+def test_missing_batches_are_named() -> None:
+    program = settled(batch_norm={"reestimate": 3})
+    with pytest.raises(UsageError, match="is to be estimated from 3 batches, and there are 2"):
+        program.freeze(batches=batches(2))
+    with pytest.raises(UsageError, match="and there are 0"):
+        program.freeze()
+    with pytest.raises(UsageError, match="the spec asks for no batches"):
+        settled().freeze(batches=batches(2))
+
+
+def test_batches_with_labels_do_not_fit() -> None:
+    pairs = [(batch, torch.zeros(16)) for batch in batches(1)]
+    with pytest.raises(UsageError, match="do not fit the model"):
+        settled(batch_norm={"reestimate": 1}).freeze(batches=pairs)
