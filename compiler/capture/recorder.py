@@ -22,7 +22,7 @@ from frostline.compiler.capture.leaves import check_hooks, stays_whole
 from frostline.compiler.capture.signature import inputs_of
 from frostline.compiler.capture.tape import Tape
 from frostline.compiler.capture.traced import Traced, same
-from frostline.compiler.capture.user_line import frame_line
+from frostline.compiler.capture.user_line import is_users, shown_line
 from frostline.compiler.graph import Example
 from frostline.compiler.net import duplicate
 from frostline.compiler.tensors import map_tensors
@@ -97,7 +97,9 @@ def record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
 def _line(guard: Any) -> str | None:
     """The user's line that asked for the size, if it was one of theirs."""
     frame = guard.sloc.framework_loc
-    return frame_line(frame.filename, frame.lineno) if hasattr(frame, "filename") else None
+    if not hasattr(frame, "filename") or not is_users(frame.filename):
+        return None
+    return shown_line(frame.filename, frame.lineno)
 
 
 def _hint(model: nn.Module, example: Example) -> int:
