@@ -25,7 +25,6 @@ from frostline.compiler.capture.traced import Traced, same
 from frostline.compiler.capture.user_line import is_users, shown_line
 from frostline.compiler.graph import Example
 from frostline.compiler.net import duplicate
-from frostline.compiler.tensors import map_tensors
 
 _PRIMES = (101, 211, 307, 401, 503, 601, 701)
 _SIZES = range(2, 1025)
@@ -74,8 +73,7 @@ def record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
     _fake_state(twin, fakes)
     own = example.batch_size()
     tape = Tape(twin, holder, shapes, {symbol: own or 1})
-    faked = Example(*map_tensors((example.args, example.kwargs), lambda t: _fake(t, fakes, batch, own)))
-    args, kwargs = inputs_of(twin, faked, tape)
+    args, kwargs = inputs_of(twin, example.mapped(lambda t: _fake(t, fakes, batch, own)), tape)
     with ExitStack() as stack:
         stack.enter_context(enable_python_dispatcher())
         stack.enter_context(fakes)
