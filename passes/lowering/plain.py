@@ -21,7 +21,7 @@ class InPlainOperations(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        plain = _PLAIN.get(of_function(func) or func, func)
+        plain = _PLAIN.get(of_function(func) or func) or func
         return plain(*args, **(kwargs or {}))
 
 
