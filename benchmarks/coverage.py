@@ -34,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import frostline as fl
 from benchmarks.zoo import Entry, entries
 from frostline.compiler.graph import Example, Graph
-from frostline.compiler.tensors import map_tensors, tensors_in
+from frostline.compiler.tensors import tensors_in
 from frostline.errors import first_line
 
 # Masks of elements do not fit where a region is called at several sizes.
@@ -150,7 +150,7 @@ def _differences(model: nn.Module, graph: Graph, example: Example) -> None:
     own = example.batch_size() or 1
     for training in (False, True):
         for other in (example.picked([index % own for index in range(5)]), example):
-            given = Example(*map_tensors((other.args, other.kwargs), _shaken))
+            given = other.mapped(_shaken)
             try:
                 expected = _outcome(copy.deepcopy(model), given, training)
             except Exception:  # noqa: S112  (what the model itself does not run)

@@ -99,14 +99,13 @@ class Driver:
         torch.lt(noise, turn.fraction(self._step), out=mask)
 
     def _show_surrogate(self, turn: Turn) -> None:
-        mask, tail = self._masks[turn.site.name], self._step >= self.plan.settled_at
-        gradient = turn.gradient
-        if gradient.tail is not None:
-            mask.in_tail.fill_(tail)
-        surrogate = gradient.tail if tail and gradient.tail is not None else gradient.frozen
+        mask, gradient, in_tail = self._masks[turn.site.name], turn.gradient, self._step >= self.plan.settled_at
+        surrogate = gradient.tail if in_tail and gradient.tail is not None else gradient.frozen
         sharpness = surrogate.sharpness_at(min(self._step / self.plan.total_steps, 1.0))
-        if sharpness is not None:
-            mask.sharpness.fill_(sharpness)
+        if gradient.tail is not None:
+            mask.in_tail.fill_(in_tail)
+        if gradient.tail is not None or sharpness is not None:
+            mask.sharpness.fill_(1.0 if sharpness is None else sharpness)
 
     @torch.no_grad()
     def _hold(self) -> None:

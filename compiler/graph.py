@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -66,7 +66,7 @@ class Example:
 
     def batch_size(self) -> int | None:
         """The size of the first dimension of the first tensor that has one."""
-        return next((t.shape[0] for t in tensors_in((self.args, self.kwargs)) if t.dim()), None)
+        return next((t.shape[0] for t in tensors_in(self) if t.dim()), None)
 
     def picked(self, indices: Sequence[int]) -> Example:
         """The same inputs with these samples as the batch; tensors that are not as long as the batch stay whole."""
@@ -77,11 +77,15 @@ class Example:
                 return tensor
             return tensor.detach()[torch.as_tensor(indices, device=tensor.device)]
 
-        return Example(*map_tensors((self.args, self.kwargs), pick))
+        return self.mapped(pick)
 
     def copied(self) -> Example:
         """The same inputs in tensors of their own, which a model may change."""
-        return Example(*map_tensors((self.args, self.kwargs), lambda tensor: tensor.detach().clone()))
+        return self.mapped(lambda tensor: tensor.detach().clone())
+
+    def mapped(self, change: Callable[[torch.Tensor], Any]) -> Example:
+        """The same inputs with every tensor in them changed."""
+        return Example(*map_tensors((self.args, self.kwargs), change))
 
 
 @dataclass(frozen=True)

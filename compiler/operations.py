@@ -134,11 +134,16 @@ def has_bit_form(operation: Operation) -> bool:
     return operation.name in ("linear", "conv1d", "conv2d", "conv3d")
 
 
+def of_function(function: Callable[..., Any]) -> Operation | None:
+    """The operation that a function of torch, or of a library like it, is; or None."""
+    return _BY_FUNCTION.get(function) or _BY_NAME.get(str(function))
+
+
 def operation_of(node: fx.Node) -> Operation | None:
     """The operation that a node calls, or None. (An `einsum` of three operands is none.)"""
     found = None
     if node.op == "call_method":
         found = _BY_METHOD.get(str(node.target))
     elif node.op == "call_function" and callable(node.target):
-        found = _BY_FUNCTION.get(node.target) or _BY_NAME.get(str(node.target))
+        found = of_function(node.target)
     return found if found is not None and len(_positional(node)) <= len(found.arguments) else None

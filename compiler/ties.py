@@ -32,15 +32,3 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool
 
 SETTLED: dict[str, Any] = {"topk": topk, "sort": sort, "argsort": argsort}
 """By the name of the function or method of torch."""
-
-
-def _sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Any:
-    return torch.sort(input, dim, descending)
-
-
-def _argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
-    return torch.sort(input, dim, descending).indices
-
-
-UNSETTLED: dict[Any, Any] = {topk: torch.topk, sort: _sort, argsort: _argsort}
-"""The same for an exporter, which only knows calls that leave the order open."""

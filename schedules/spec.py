@@ -85,8 +85,10 @@ def _lengths(value: object) -> str | tuple[float, ...]:
 
 
 def _rate(value: object) -> int | str:
-    if value == "none" or (type(value) is int and 1 <= value <= 1_000_000):
+    if isinstance(value, int) and type(value) is int and 1 <= value <= 1_000_000:
         return value
+    if value == "none":
+        return "none"
     raise ValueError("a rate is a whole number from 1 to 1,000,000, or none")
 
 

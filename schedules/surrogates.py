@@ -56,8 +56,6 @@ Sharpness = Annotated[
 class _Surrogate(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    kind: str
-
     def stand_in(self, v: Any, sharpness: Any) -> Any:
         """The function of `v` whose gradient stands in for binarize's; 0 has none. `sharpness` is one number."""
         return v.new_zeros(())
@@ -76,7 +74,8 @@ class _Surrogate(BaseModel):
     def __str__(self) -> str:
         sharpness: float | Rise | None = getattr(self, "sharpness", None)
         shown = f"{sharpness:g}" if isinstance(sharpness, float) else sharpness
-        return self.kind if sharpness is None else f"{self.kind}, sharpness {shown}"
+        kind: str = vars(self)["kind"]
+        return kind if sharpness is None else f"{kind}, sharpness {shown}"
 
 
 class NoSurrogate(_Surrogate):

@@ -13,7 +13,6 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-from frostline.compiler.capture.user_line import callers, frame_line
 from frostline.errors import Offence, UsageError
 
 _LEAVING = (ast.Return, ast.Break, ast.Continue, ast.Yield, ast.YieldFrom, ast.Try, ast.With)
@@ -26,20 +25,16 @@ def holds(value: Any, expected: bool, where: str | None) -> None:
         raise UsageError("the model refuses these inputs", [Offence("its own check fails here", where)])
 
 
-def passing(frame: FrameType | None) -> bool | None:
-    """What the condition that a frame asks for must be if the forward is to go on.
+def passing(frames: list[FrameType]) -> bool | None:
+    """What the condition that the first of the user's frames asks for must be if the forward is to go on.
 
-    None where both ways go on, or may: where what is raised could be caught on the way out.
+    None where both ways go on, or may: where what is raised could be caught on the way out, in one of the frames.
     """
-    if frame is None or any(map(_catches, callers(frame))):
+    if not frames or any(map(_catches, frames)):
         return None
-    places = frame.f_code.co_positions()  # two bytes each; what asks comes after what made the value
-    return _checks(frame.f_code.co_filename).get(next(islice(places, max(frame.f_lasti // 2 - 1, 0), None)))
-
-
-def where(frame: FrameType) -> str | None:
-    """The line that a frame is at."""
-    return frame_line(frame.f_code.co_filename, frame.f_lineno)
+    code, last = frames[0].f_code, frames[0].f_lasti
+    places = code.co_positions()  # two bytes each; what asks comes after what made the value
+    return _checks(code.co_filename).get(next(islice(places, max(last // 2 - 1, 0), None)))
 
 
 @cache
@@ -104,6 +99,7 @@ def _is_torchs(item: ast.withitem) -> bool:
     return ast.unparse(item.context_expr).startswith("torch.")
 
 
+@cache
 def _tree(filename: str) -> ast.Module:
     try:
         return ast.parse("".join(linecache.getlines(filename)))

@@ -142,7 +142,7 @@ def _regions(model: nn.Module, twin: nn.Module, example: Example) -> Attempt:
     name = "regions"
     try:
         eager = Eager(twin, example, fresh=True)
-        tree, regions = capture_regions(model, [trial.inputs for trial in eager.trials()], whole)
+        tree, regions = capture_regions(model, list(eager.trials()), whole)
         if not regions:
             return Attempt(name, None, (Offence("no submodule with parameters can be captured"),))
         tree.train(model.training)
@@ -204,20 +204,16 @@ def _reason(error: Exception) -> Offence:
 def _misfits(model: nn.Module, example: Example) -> Iterator[Offence]:
     """Where inputs and parameters are of different devices or floating-point types."""
     for name, own, given in (
-        ("on", {str(p.device) for p in model.parameters()}, {str(t.device) for t in _inputs(example)}),
+        ("on", {str(p.device) for p in model.parameters()}, {str(t.device) for t in tensors_in(example)}),
         (
             "of",
             {str(p.dtype) for p in model.parameters() if p.is_floating_point()},
-            {str(t.dtype) for t in _inputs(example) if t.is_floating_point()},
+            {str(t.dtype) for t in tensors_in(example) if t.is_floating_point()},
         ),
     ):
         if own and given and not given <= own:
             what = f"the model is {name} {', '.join(sorted(own))}, its example {name} {', '.join(sorted(given))}"
             yield Offence(what, remedy="move or convert the one to the other")
-
-
-def _inputs(example: Example) -> list[torch.Tensor]:
-    return list(tensors_in((example.args, example.kwargs)))
 
 
 def _check(model: object, example_inputs: object, example_kwargs: object) -> Example:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from frostline.compiler.graph import Example
 from frostline.compiler.net import duplicate
-from frostline.compiler.tensors import map_tensors, tensors_in
+from frostline.compiler.tensors import tensors_in
 
 _BATCHES = (1, 2, 3)
 GRADIENT = "the gradient of"
@@ -80,8 +80,7 @@ class Eager:
     def exact(self, trial: Trial) -> Outcome:
         """The same run in double precision."""
         if id(trial) not in self._exact:
-            given = (trial.inputs.args, trial.inputs.kwargs)
-            inputs = Example(*map_tensors(given, lambda t: t.double() if t.is_floating_point() else t))
+            inputs = trial.inputs.mapped(lambda t: t.double() if t.is_floating_point() else t)
             self._exact[id(trial)] = run(duplicate(self.model).double(), inputs, trial.training)
         return self._exact[id(trial)]
 
@@ -91,8 +90,9 @@ class Eager:
         A cache of what parameters alone make does no harm. Whether it is one is seen with other inputs.
         """
         other = _varied(inputs)
-        runs = [run(each, other, training, gradients=False) for each in (duplicate(self.model), twin)]
-        return replace(outcome, counts=("what it keeps of its inputs",) if _differ(*runs) else ())
+        anew, kept = (run(each, other, training, gradients=False).values for each in (duplicate(self.model), twin))
+        same = anew.keys() == kept.keys() and all(close(value, kept[name]) for name, value in anew.items())
+        return replace(outcome, counts=() if same else ("what it keeps of its inputs",))
 
     def trials(self) -> Iterator[Trial]:
         """Every run that the model takes: nothing is promised where it does not run by itself."""
@@ -114,7 +114,8 @@ class Eager:
                     continue
                 outcome, usual = run(twin, inputs, training), inputs
                 if batch == "3" and outcome.failure is None:
-                    inputs = _varied(usual)  # else what the example's own values hide is never seen
+                    # Else what the example's own values hide is never seen, nor what is kept of inputs of one size.
+                    inputs = _varied(usual)
                     other = run(duplicate(self.model) if self.fresh else twin, inputs, training)
                     inputs, outcome = (usual, outcome) if other.failure is not None else (inputs, other)
                 if outcome.failure is not None:
@@ -131,10 +132,9 @@ class Eager:
                 self.failures.pop(training, None)
 
 
-def _differ(one: Outcome, other: Outcome) -> bool:
-    return one.values.keys() != other.values.keys() or not all(
-        torch.allclose(value, other.values[name], equal_nan=True) for name, value in one.values.items()
-    )
+def close(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are the same but for rounding."""
+    return (one.shape, one.dtype) == (other.shape, other.dtype) and torch.allclose(one, other, equal_nan=True)
 
 
 def batches(example: Example) -> Iterator[tuple[str, Example]]:
@@ -161,7 +161,7 @@ def _varied(example: Example) -> Example:
             return flags
         return tensor.flatten()[noise.flatten().argsort()].reshape(tensor.shape)
 
-    return Example(*map_tensors((example.args, example.kwargs), vary))
+    return example.mapped(vary)
 
 
 def run_example(model: nn.Module, example: Example) -> None:
@@ -174,7 +174,7 @@ def run_example(model: nn.Module, example: Example) -> None:
 
 def on_meta(model: nn.Module, example: Example) -> bool:
     """Whether the model or an input has no values."""
-    return any(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in((example.args, example.kwargs))))
+    return any(t.is_meta for t in (*model.parameters(), *model.buffers(), *tensors_in(example)))
 
 
 def run(twin: nn.Module, inputs: Example, training: bool, *, gradients: bool = True) -> Outcome:

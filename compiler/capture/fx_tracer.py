@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 
 from frostline.compiler.capture.leaves import OPENED, check_hooks
 from frostline.compiler.capture.traced import Traced, same
-from frostline.compiler.capture.user_line import calling_line, frame_line
+from frostline.compiler.capture.user_line import calling_line, is_users
 from frostline.compiler.graph import Example, Facts, set_facts
 from frostline.compiler.net import duplicate
 
@@ -127,8 +127,7 @@ class _Proxy(fx.Proxy):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride]
-        frame = sys._getframe(1)
-        if frame_line(frame.f_code.co_filename, 0) is not None:
+        if is_users(sys._getframe(1).f_code.co_filename):
             self.__dict__["tracer"].lost.append("the answer to isinstance")
         return _Proxy
 
@@ -184,4 +183,4 @@ class _Tracer(fx.Tracer):
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         node = super().create_node(*args, **kwargs)
-        return set_facts(node, Facts(where=calling_line(inside="trace"), path=self._path[-1]))
+        return set_facts(node, Facts(where=calling_line(), path=self._path[-1]))

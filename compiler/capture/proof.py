@@ -6,13 +6,13 @@ eager model's, in train and in eval mode, at several batch sizes, from the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from frostline.compiler.capture.eager import GRADIENT, Eager, Outcome, Trial, on_meta, run
+from frostline.compiler.capture.eager import GRADIENT, Eager, Outcome, Trial, close, on_meta, run
 from frostline.compiler.net import duplicate
 from frostline.errors import first_line
 
@@ -48,10 +48,8 @@ def prove(eager: Eager, graph: nn.Module) -> Proof:
         actual = run(twin, trial.inputs, trial.training)
         where = f"in {_MODES[trial.training]} mode, batch of {trial.batch}"
         differences = [f"in {_MODES[trial.training]} mode, {fault}" for fault in _faults(eager, trial)]
-        differences += [
-            f"{where}, {difference}" for difference in _compare(trial.outcome, actual, constants, eager, trial)
-        ]
-        kept = [name for name, value in made.items() if not _same(value, actual.values.get(name, value))]
+        differences += [f"{where}, {difference}" for difference in _compare(eager, trial, actual, constants)]
+        kept = [name for name, value in made.items() if not close(value, actual.values.get(name, value))]
         differences += [f"{where}, a tensor that the forward makes anew is changed and kept ({name})" for name in kept]
         if differences or missing:
             return Proof((*missing, *differences), "")
@@ -71,16 +69,12 @@ def prove(eager: Eager, graph: nn.Module) -> Proof:
 def _faults(eager: Eager, trial: Trial) -> Iterator[str]:
     """What no graph can do, because the model itself does not do the same twice."""
     if trial.again is not None:
-        for difference in _compare(trial.outcome, trial.again, set(), eager, trial):
+        for difference in _compare(eager, trial, trial.again, set()):
             yield f"the model changes itself: at a second call {difference}"
         for name in trial.again.counts:
             yield f"the model changes itself: every call changes {name}"
     if trial.outcome.draws and not eager.fresh:
         yield "the forward draws random numbers from Python or numpy"
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, equal_nan=True)
 
 
 def _names(module: nn.Module) -> set[str]:
@@ -93,36 +87,36 @@ def _listed(words: list[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _compare(expected: Outcome, actual: Outcome, constants: set[str], eager: Eager, trial: Trial) -> Iterator[str]:
+def _compare(eager: Eager, trial: Trial, actual: Outcome, constants: set[str]) -> Iterator[str]:
+    """How a run differs from the model's own, apart from buffers that only the graph has."""
+    expected = trial.outcome
     if actual.failure is not None:
         yield f"the graph raises {type(actual.failure).__name__}: {first_line(actual.failure)}"
         return
     if expected.kind is not actual.kind:
         yield f"it returns a {actual.kind.__name__} in place of a {expected.kind.__name__}"
-    own = {name: value for name, value in actual.values.items() if name not in constants}
-    for name, difference in _compare_values(expected.values, own):
-        if not (difference == "differs" and name.startswith(GRADIENT) and _is_noise(name, own[name], eager, trial)):
-            yield f"{name} {difference}"
+    for name in sorted(expected.values.keys() | (actual.values.keys() - constants)):
+        one, other = expected.values.get(name), actual.values.get(name)
+        if one is None or other is None:
+            yield f"{name} exists only in the {'graph' if one is None else 'model'}"
+        elif one.shape != other.shape or one.dtype != other.dtype:
+            yield f"{name} is {other.dtype} {list(other.shape)} in place of {one.dtype} {list(one.shape)}"
+        elif not (
+            torch.allclose(one, other, rtol=1e-4, atol=1e-5 * _scale(one), equal_nan=True)
+            or _is_noise(eager, trial, name, other)
+        ):
+            yield f"{name} differs"
 
 
-def _is_noise(name: str, found: Tensor, eager: Eager, trial: Trial) -> bool:
-    """Whether a gradient is nothing but rounding, as that of an attention's key bias: 0, were numbers exact."""
+def _is_noise(eager: Eager, trial: Trial, name: str, found: Tensor) -> bool:
+    """Whether it is a gradient that is nothing but rounding, as of an attention's key bias: 0, were numbers exact."""
+    if not name.startswith(GRADIENT):
+        return False
     gradients = {one: value for one, value in trial.outcome.values.items() if one.startswith(GRADIENT)}
     size = max(_largest(gradients[name]), _largest(found))
     exact = eager.exact(trial).values.get(name)
     small = size < _NOISE * max(map(_largest, gradients.values()))
     return small and exact is not None and _largest(exact) < 0.01 * size
-
-
-def _compare_values(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    for name in sorted(expected.keys() | actual.keys()):
-        one, other = expected.get(name), actual.get(name)
-        if one is None or other is None:
-            yield name, f"exists only in the {'graph' if one is None else 'model'}"
-        elif one.shape != other.shape or one.dtype != other.dtype:
-            yield name, f"is {other.dtype} {list(other.shape)} in place of {one.dtype} {list(one.shape)}"
-        elif not torch.allclose(one, other, rtol=1e-4, atol=1e-5 * _scale(one), equal_nan=True):
-            yield name, "differs"
 
 
 def _scale(value: Tensor) -> float:

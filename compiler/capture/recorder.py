@@ -22,10 +22,9 @@ from frostline.compiler.capture.leaves import check_hooks, stays_whole
 from frostline.compiler.capture.signature import inputs_of
 from frostline.compiler.capture.tape import Tape
 from frostline.compiler.capture.traced import Traced, same
-from frostline.compiler.capture.user_line import frame_line
+from frostline.compiler.capture.user_line import is_users, shown_line
 from frostline.compiler.graph import Example
 from frostline.compiler.net import duplicate
-from frostline.compiler.tensors import map_tensors
 
 _PRIMES = (101, 211, 307, 401, 503, 601, 701)
 _SIZES = range(2, 1025)
@@ -74,8 +73,7 @@ def record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
     _fake_state(twin, fakes)
     own = example.batch_size()
     tape = Tape(twin, holder, shapes, {symbol: own or 1})
-    faked = Example(*map_tensors((example.args, example.kwargs), lambda t: _fake(t, fakes, batch, own)))
-    args, kwargs = inputs_of(twin, faked, tape)
+    args, kwargs = inputs_of(twin, example.mapped(lambda t: _fake(t, fakes, batch, own)), tape)
     with ExitStack() as stack:
         stack.enter_context(enable_python_dispatcher())
         stack.enter_context(fakes)
@@ -97,7 +95,9 @@ def record(twin: nn.Module, holder: nn.Module, example: Example) -> fx.Graph:
 def _line(guard: Any) -> str | None:
     """The user's line that asked for the size, if it was one of theirs."""
     frame = guard.sloc.framework_loc
-    return frame_line(frame.filename, frame.lineno) if hasattr(frame, "filename") else None
+    if not hasattr(frame, "filename") or not is_users(frame.filename):
+        return None
+    return shown_line(frame.filename, frame.lineno)
 
 
 def _hint(model: nn.Module, example: Example) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from frostline.compiler.capture.eager import Trial
 from frostline.compiler.graph import Example, Graph
 from frostline.compiler.net import Net, duplicate, share
 from frostline.compiler.tensors import holds_tensor, outline
@@ -22,14 +23,14 @@ _SHAPES = 6
 
 
 def capture_regions(
-    model: nn.Module, examples: list[Example], whole: Callable[[nn.Module, list[Example]], Graph | None]
+    model: nn.Module, trials: list[Trial], whole: Callable[[nn.Module, list[Example]], Graph | None]
 ) -> tuple[nn.Module, dict[str, Graph]]:
     """The model over its own parameters with its largest capturable submodules captured, and those by their path.
 
-    What the submodules are given is seen in runs of the model on its `examples`. `whole` captures a submodule, and
-    proves it for each of its calls; it returns None where it cannot.
+    What the submodules are given is seen when the `trials` of the model are run again. `whole` captures a submodule,
+    and proves it for each of its calls; it returns None where it cannot.
     """
-    calls = _calls(model, examples)
+    calls = _calls(model, trials)
     tree = share(model)
     regions = dict(_largest(tree, "", calls, whole, set()))
     for path, region in regions.items():
@@ -63,12 +64,15 @@ def _largest(
             yield from _largest(child, inner, calls, whole, seen)
 
 
-def _calls(model: nn.Module, examples: list[Example]) -> dict[str, list[Example]]:
-    """What each submodule is given in runs of the model: every call of another shape, in the order of running."""
+def _calls(model: nn.Module, trials: list[Trial]) -> dict[str, list[Example]]:
+    """What each submodule is given in runs of the model: every call of another shape, in the order of running.
+
+    Those are calls in eval mode, unless it is called in train mode only.
+    """
     found: dict[str, dict[str, Example]] = {}
     for training in (False, True):
         here: dict[str, dict[str, Example]] = {}
-        for example in examples:
+        for example in (trial.inputs for trial in trials if trial.training is training):
             twin = duplicate(model).train(training)
             for path, module in twin.named_modules():
                 if path:

@@ -22,9 +22,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
-from frostline.compiler.capture.checks import holds, passing, where
+from frostline.compiler.capture.checks import holds, passing
 from frostline.compiler.capture.targets import Maker, closed, printable, register_hook, switch_gradients, update
-from frostline.compiler.capture.user_line import calling_frame, calling_line
+from frostline.compiler.capture.user_line import calling_line, user_frames
 from frostline.compiler.graph import Facts, facts, set_facts
 from frostline.compiler.tensors import Field, holds_tensor, parts, rebuilt
 
@@ -106,10 +106,9 @@ class Tape(TorchFunctionMode):
 
     def check(self, value: Any) -> bool | None:
         """Write a check of a condition of which one outcome only raises, and return the other; None if both go on."""
-        frame = calling_frame()
-        passes = passing(frame)
-        if frame is not None and passes is not None:
-            self.effect(holds, self.argument(value), passes, where(frame))
+        passes = passing(list(user_frames()))
+        if passes is not None:
+            self.effect(holds, self.argument(value), passes, calling_line())
         return passes
 
     def call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
@@ -215,7 +214,7 @@ class Tape(TorchFunctionMode):
 
     def _node(self, op: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         node = self.graph.create_node(op, target, args, kwargs)
-        return set_facts(node, Facts(where=calling_line(inside="trace"), path=self.path[-1]))
+        return set_facts(node, Facts(where=calling_line(), path=self.path[-1]))
 
     def _note(self, node: fx.Node, tensor: Tensor) -> None:
         self._nodes[id(tensor)] = node

@@ -1,4 +1,4 @@
-"""The user's own line: the innermost frame that is neither torch's nor ours."""
+"""The user's own lines: those of frames that are neither torch's nor ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 import torch
 from torch import nn
@@ -28,40 +28,37 @@ _NOT_THEIRS = (
 def user_line(error: BaseException) -> str | None:
     """The innermost line of the user's that an exception passed through, as `model.py:31`."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _theirs(frame.filename):
-            return _shown(frame.filename, frame.lineno)
+        if is_users(frame.filename):
+            return shown_line(frame.filename, frame.lineno)
     return None
 
 
-def calling_frame() -> FrameType | None:
-    """The innermost frame of the user's on the current stack."""
+def user_frames() -> Iterator[FrameType]:
+    """The user's frames on the current stack, innermost first, out to where the capture calls the model."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _theirs(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame
-
-
-def callers(frame: FrameType | None) -> Iterator[FrameType]:
-    """A frame and those that it was called from, as far as they are the user's, up to the capture of the model."""
-    while frame is not None and (frame.f_code.co_name != "trace" or _theirs(frame.f_code.co_filename)):
-        if _theirs(frame.f_code.co_filename):
+    while frame is not None and not _captures(frame.f_code):
+        if is_users(frame.f_code.co_filename):
             yield frame
         frame = frame.f_back
 
 
-def calling_line(inside: str) -> str | None:
-    """The innermost line of the user's on the current stack, called from a frame of the function named `inside`."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != inside:
-        if _theirs(frame.f_code.co_filename):
-            return _shown(frame.f_code.co_filename, frame.f_lineno)
-        frame = frame.f_back
-    return None
+def calling_line() -> str | None:
+    """The innermost line of the user's on the current stack."""
+    return next((shown_line(frame.f_code.co_filename, frame.f_lineno) for frame in user_frames()), None)
 
 
-def frame_line(filename: str, line: int | None) -> str | None:
-    """The line of a frame, if it is the user's."""
-    return _shown(filename, line) if _theirs(filename) else None
+def is_users(filename: str) -> bool:
+    """Whether a file is the user's."""
+    return not filename.startswith(_NOT_THEIRS) and not os.path.realpath(filename).startswith(_NOT_THEIRS)
+
+
+def shown_line(filename: str, number: int | None) -> str:
+    """A line as it is shown, such as `model.py:31`."""
+    try:
+        near = os.path.relpath(filename)
+    except ValueError:
+        near = filename
+    return f"{Path(filename).name if near.startswith('..') else near}:{number}"
 
 
 def reads_of_training(model: nn.Module) -> Iterator[Offence]:
@@ -71,18 +68,10 @@ def reads_of_training(model: nn.Module) -> Iterator[Offence]:
             filename, (lines, first) = inspect.getfile(kind), inspect.getsourcelines(kind)
         except (OSError, TypeError):
             continue
-        for offset, line in enumerate(lines):
-            if "self.training" in line and _theirs(filename):
-                yield Offence("it asks self.training here", _shown(filename, first + offset))
+        for offset, text in enumerate(lines):
+            if "self.training" in text and is_users(filename):
+                yield Offence("it asks self.training here", shown_line(filename, first + offset))
 
 
-def _theirs(filename: str) -> bool:
-    return not filename.startswith(_NOT_THEIRS) and not os.path.realpath(filename).startswith(_NOT_THEIRS)
-
-
-def _shown(filename: str, line: int | None) -> str:
-    try:
-        near = os.path.relpath(filename)
-    except ValueError:
-        near = filename
-    return f"{Path(filename).name if near.startswith('..') else near}:{line}"
+def _captures(code: CodeType) -> bool:
+    return code.co_name in ("record", "trace") and Path(code.co_filename).parent == Path(__file__).parent

@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from frostline.compiler.operations import GROUPED_MM, of_function
+from frostline.errors import LoweringError
+
 
 class InPlainOperations(TorchFunctionMode):
     """Within this context torch runs the functions of this file in place of its own, whoever calls them."""
@@ -18,7 +21,7 @@ class InPlainOperations(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        plain = _PLAIN.get(func) or _BY_NAME.get(str(func)) or func
+        plain = _PLAIN.get(of_function(func) or func) or func
         return plain(*args, **(kwargs or {}))
 
 
@@ -79,7 +82,7 @@ def grouped_mm(
     if offs is None:
         product = rows @ matrices
     elif (rows.dim(), matrices.dim()) != (2, 3):
-        raise NotImplementedError("grouped_mm of groups that are no rows")
+        raise LoweringError("grouped_mm of groups that are no rows")
     else:
         product = ((rows @ matrices) * _groups(offs, rows.shape[0]).unsqueeze(2)).sum(0)
     return product if bias is None else product + bias
@@ -103,6 +106,11 @@ def histc(values: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Te
     bin_ = ((values - low) * bins / (high - low)).floor().clamp(max=bins - 1)
     counted = (bin_.flatten() == torch.arange(bins).unsqueeze(1)) & (values <= high).flatten()
     return counted.sum(1).to(values.dtype)
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Any:
+    """`torch.sort`. The exporter knows it only without `stable`; what it makes of it is stable."""
+    return torch.sort(input, dim, descending)
 
 
 def cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: str = "") -> Tensor:
@@ -139,7 +147,7 @@ def embedding_bag(
 ) -> Tensor:
     """`embedding_bag` without `max_norm`: sums, means or maxima of rows of `weight`, a bag from each offset on."""
     if max_norm is not None:
-        raise NotImplementedError("embedding_bag with max_norm")
+        raise LoweringError("embedding_bag with max_norm")
     if padding_idx is not None:
         padding_idx %= weight.shape[0]
     rows = weight[input]
@@ -161,11 +169,12 @@ def embedding_bag(
 
 
 def _adaptive_max_pool(dimensions: int) -> Callable[..., Any]:
-    """`adaptive_max_pool{1,2,3}d`: bin i of s begins at floor(i n / s) and ends before ceil((i + 1) n / s)."""
+    """`adaptive_max_pool{1,2,3}d`: bin i of s begins at floor(i n / s) and ends before ceil((i + 1) n / s).
+
+    Never with indices: for those torch calls another function.
+    """
 
     def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
-        if return_indices:
-            raise NotImplementedError("adaptive_max_pool with indices")
         sizes = [output_size] * dimensions if isinstance(output_size, int) else list(output_size)
         for axis, size in enumerate(sizes, start=-dimensions):
             whole = input.shape[axis]
@@ -180,9 +189,9 @@ def _adaptive_max_pool(dimensions: int) -> Callable[..., Any]:
 _PLAIN: dict[Any, Callable[..., Any]] = {
     functional.scaled_dot_product_attention: attend,
     functional.silu: silu,
-    functional.grouped_mm: grouped_mm,
-    torch._grouped_mm: grouped_mm,  # pyright: ignore[reportPrivateImportUsage]
+    GROUPED_MM: grouped_mm,
     torch.histc: histc,
+    torch.sort: sort,
     torch.cdist: cdist,
     torch.cumprod: cumprod,
     Tensor.cumprod: cumprod,
@@ -191,4 +200,4 @@ _PLAIN: dict[Any, Callable[..., Any]] = {
     functional.adaptive_max_pool2d: _adaptive_max_pool(2),
     functional.adaptive_max_pool3d: _adaptive_max_pool(3),
 }
-_BY_NAME = {"transformers.grouped_mm_fallback": grouped_mm}
+"""By the function of torch, or the operation that several functions are."""

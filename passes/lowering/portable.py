@@ -87,12 +87,12 @@ def _use_operators(graph: Graph) -> None:
 
 
 def _prepare(graph: Graph) -> None:
-    """Checks and `no_grad` mean nothing in a file, where the first of equal values is chosen anyway."""
+    """Checks and `no_grad` mean nothing in a file, whose TopK chooses the first of equal values anyway."""
     for node in list(graph.nodes):
         if node.target in (switch_gradients, unchanged, fitting, holds):
             graph.module.graph.erase_node(node)
-        elif node.op == "call_function" and callable(node.target) and node.target in ties.UNSETTLED:
-            node.target = ties.UNSETTLED[node.target]
+        elif node.target is ties.topk:
+            node.target = torch.topk
 
 
 def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -27,16 +27,15 @@ def pair(operation: str, depth: int, weights: int = 3) -> list[Site]:
 
 
 SITES = [*pair("stem", 0, 1), *pair("blocks.0.a", 1, 2), *pair("blocks.0.b", 2, 3), *pair("blocks.1.a", 3, 4)]
-KEEP = {"binarize__keep_float": []}
 
 
-def planned(steps: int = 100, **edits: object) -> Plan:
-    return fl.plan(spec(**KEEP, **edits), SITES, steps)
+def planned(edits: dict[str, object], steps: int = 100) -> Plan:
+    return fl.plan(spec(binarize__keep_float=[], **edits), SITES, steps)
 
 
-def refused(**edits: object) -> str:
+def refused(edits: dict[str, object]) -> str:
     with pytest.raises(PlanError) as caught:
-        planned(**edits)
+        planned(edits)
     return str(caught.value)
 
 
@@ -64,49 +63,49 @@ def test_a_block_is_an_element_of_the_outermost_list(operation: str, block: str)
 
 
 def test_blocks_share_a_window() -> None:
-    plan = planned(progression__group="block")
+    plan = planned({"progression__group": "block"})
     assert labels(plan) == ["block stem", "block blocks.0", "block blocks.1"]
     assert [turn.site.name for turn in plan.windows[1].turns] == [
         "blocks.0.a.activation", "blocks.0.a.weight", "blocks.0.b.activation", "blocks.0.b.weight",
     ]  # fmt: skip
-    backwards = planned(progression__group="block", progression__order="reverse")
+    backwards = planned({"progression__group": "block", "progression__order": "reverse"})
     assert labels(backwards) == ["block blocks.1", "block blocks.0", "block stem"]
 
 
 def test_one_kind_may_turn_before_the_other() -> None:
-    plan = planned(progression__stages="activations_first")
+    plan = planned({"progression__stages": "activations_first"})
     assert labels(plan) == [
         *(f"activations, depth {depth}" for depth in range(4)),
         *(f"weights, depth {depth}" for depth in range(4)),
     ]
     assert {turn.site.kind for window in plan.windows[:4] for turn in window.turns} == {"activation"}
-    plan = planned(progression__stages="weights_first", progression__order="global")
+    plan = planned({"progression__stages": "weights_first", "progression__order": "global"})
     assert labels(plan) == ["weights, all", "activations, all"]
 
 
 def test_windows_by_parameters() -> None:
-    assert lengths(planned(progression__windows="parameters")) == [10, 20, 30, 40]
+    assert lengths(planned({"progression__windows": "parameters"})) == [10, 20, 30, 40]
 
 
 def test_windows_of_activations_alone_are_as_long_as_the_weights_that_they_meet() -> None:
-    plan = planned(progression__windows="parameters", binarize__weights=False)
+    plan = planned({"progression__windows": "parameters", "binarize__weights": False})
     assert lengths(plan) == [10, 20, 30, 40]
 
 
 def test_windows_of_given_lengths() -> None:
-    assert lengths(planned(progression__windows=[1, 2, 1, 0.5], progression__warmup=10)) == [20, 40, 20, 10]
+    assert lengths(planned({"progression__windows": [1, 2, 1, 0.5], "progression__warmup": 10})) == [20, 40, 20, 10]
 
 
 @given(st.lists(st.floats(0.5, 9), min_size=4, max_size=4), st.integers(80, 500))
 def test_windows_of_any_lengths_fill_the_budget(given_lengths: list[float], steps: int) -> None:
-    plan = planned(steps, progression__windows=given_lengths)
+    plan = planned({"progression__windows": given_lengths}, steps)
     assert sum(lengths(plan)) == steps
     for length, wanted in zip(lengths(plan), given_lengths, strict=True):
         assert math.isclose(length, steps * wanted / sum(given_lengths), abs_tol=1)
 
 
 def test_a_window_without_a_step_is_refused() -> None:
-    assert refused(progression__windows=[1, 1000, 1000, 1]) == (
+    assert refused({"progression__windows": [1, 1000, 1000, 1]}) == (
         "the plan cannot be made\n"
         "  no step is left for depth 0, depth 3\n"
         "    -> give the run more steps, or equal windows"
@@ -114,7 +113,7 @@ def test_a_window_without_a_step_is_refused() -> None:
 
 
 def test_as_many_lengths_as_windows() -> None:
-    assert refused(progression__windows=[1, 2]) == (
+    assert refused({"progression__windows": [1, 2]}) == (
         "the plan cannot be made\n"
         "  2 lengths are given for 4 windows\n"
         "    -> the windows are depth 0; depth 1; depth 2; depth 3"

@@ -119,3 +119,17 @@ class Checks(nn.Module):
         if x.mean() < 100:
             return x * len(x)
         raise ValueError("too large")
+
+
+class Wanders(nn.Module):
+    """Checks its values, and branches on them where it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        if x.isnan().any():
+            raise ValueError("not a number")
+        return -x if self.training and x.mean() > 0 else x

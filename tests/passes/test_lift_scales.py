@@ -38,14 +38,14 @@ def scaled(weight: Tensor) -> Tensor:
 
 
 def test_a_factor_becomes_one_of_the_result() -> None:
-    program = settled(Mixed(), 4, 6, 6)
-    masked = program.graph
+    model = Mixed()
+    masked = settled(model, 4, 6, 6).graph
     lifted = fl.run(masked.snapshot(), (FreezeMasks(), LiftScales()))
     targets = [node.target for node in lifted.nodes if node.op == "call_function"]
     assert targets.count(torch.mul) == 3
     assert targets.count(torch.add) == 2
     x = torch.randn(5, 4, 6, 6)
-    net, model = masked.module.eval(), program.model
+    net = masked.module.eval()
     with torch.no_grad():
         y = functional.conv2d(binarize(x), scaled(model.a.weight), model.a.bias, padding=1)
         y = functional.conv2d(binarize(y), scaled(model.b.weight), groups=5)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
+import frostline as fl
 from frostline.compiler.capture.checks import holds, passing
+from frostline.compiler.capture.user_line import user_frames
+from frostline.compiler.graph import facts
 from frostline.errors import UsageError
 from tests.models import branches
 
@@ -18,7 +21,7 @@ class Asked:
         self.needed: bool | None = None
 
     def __bool__(self) -> bool:
-        self.needed = passing(sys._getframe(1))
+        self.needed = passing(list(user_frames())[1:])
         return bool(self.needed)
 
 
@@ -65,3 +68,17 @@ def test_a_check_that_fails_names_its_line() -> None:
     holds(1.0, True, "model.py:3")
     with pytest.raises(UsageError, match=r"refuses these inputs\n  model.py:3: its own check fails here"):
         holds(0.0, True, "model.py:3")
+
+
+def test_what_could_catch_outside_of_the_capture_does_not_matter() -> None:
+    x = torch.randn(3, 4)
+    try:
+        evaluating = fl.capture(branches.Wanders(), (x,)).evaluating
+    except ValueError:
+        pytest.fail("never raised")
+    assert evaluating is not None
+    assert not any("test_checks.py" in str(facts(node).where) for node in evaluating.nodes)
+    evaluating.module(x)
+    line = next(node for node in evaluating.nodes if node.target is holds).args[2]
+    with pytest.raises(UsageError, match=rf"{line}: its own check fails here"):
+        evaluating.module(x * torch.nan)

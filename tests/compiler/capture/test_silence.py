@@ -177,6 +177,19 @@ class Cache(Pair):
         return self.b(x) + self.kept
 
 
+class CacheOfOneSize(Pair):
+    """Keeps what it made of its last input, for others of its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = torch.zeros(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.kept) != len(x):
+            self.kept = x.detach().abs()
+        return self.b(x) + self.kept
+
+
 class CacheOfParameters(Pair):
     """Keeps what it made of its parameters, in eval mode."""
 
@@ -196,8 +209,9 @@ class CacheOfParameters(Pair):
 def test_a_cache_is_taken_only_if_it_is_of_parameters() -> None:
     whole = [one.front_end for one in attempts(CacheOfParameters(), (torch.randn(3, 4),)) if one.graph is not None]
     assert "recorder" in whole
-    for one in attempts(Cache(), (torch.randn(3, 4),)):
-        assert one.graph is None or one.front_end == "regions"
+    for model in (Cache(), CacheOfOneSize()):
+        for one in attempts(model, (torch.randn(3, 4),)):
+            assert one.graph is None or one.front_end == "regions"
 
 
 class SmallGradient(Pair):

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frostline.passes.lowering.plain import InPlainOperations, attend, grouped_mm, histc
+from frostline.errors import LoweringError
+from frostline.passes.lowering.plain import InPlainOperations, attend, embedding_bag, grouped_mm, histc
 
 Q, K, V = (torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
 MASK = torch.rand(5, 5, generator=torch.Generator().manual_seed(3)) > 0.5
@@ -76,3 +77,10 @@ def test_whoever_calls_them(call: Callable[[], Tensor]) -> None:
     with InPlainOperations():
         actual = call()
     torch.testing.assert_close(actual, expected)
+
+
+def test_what_no_file_can_hold_is_refused() -> None:
+    with pytest.raises(LoweringError, match="grouped_mm of groups that are no rows"):
+        grouped_mm(torch.ones(8, 8), torch.ones(8, 16), torch.tensor([4, 8]))
+    with pytest.raises(LoweringError, match="embedding_bag with max_norm"):
+        embedding_bag(TOKENS, TABLE, BAGS, max_norm=1.0)
