@@ -47,6 +47,7 @@ class Settings(BaseModel):
     teacher: str | None = Field(None, description="Learn from resnet20 or resnet56, pretrained, or from a float run.")
     teacher_share: Share = Field(1, description="The teacher's share of the loss; the labels have the rest.")
     temperature: float = Field(1, gt=0, le=100, description="Of both distributions in the teacher's loss.")
+    measure_every: Positive = Field(1, description="Measure after so many epochs, and after the last.")
     bf16: bool | None = Field(None, description="Train in bfloat16; by default on a GPU.")
     compiled: bool | None = Field(None, description="Train under torch.compile; by default on a GPU.")
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from examples.cifar.recipe import Settings, settings_of
-from examples.cifar.train import Epoch, Training
+from examples.cifar.train import Training
 from frostline.compiler.files import replacing
 from frostline.errors import Offence, UsageError
 
@@ -33,8 +33,8 @@ def line_of(training: Training) -> dict[str, Any]:
         "row": settings.row,
         "seed": settings.seed,
         **{name: getattr(settings, name) for name in BUDGET},
-        "masked": _last_and_best(history, [epoch.masked for epoch in history]),
-        "binary": _last_and_best(history, [epoch.binary for epoch in history if epoch.binary is not None]),
+        "masked": _last_and_best([epoch.masked for epoch in history if epoch.masked is not None]),
+        "binary": _last_and_best([epoch.binary for epoch in history if epoch.binary is not None]),
         "steps": training.step,
         "seconds": round(sum(epoch.seconds for epoch in history), 1),
         "device": device_name(training.device),
@@ -45,7 +45,7 @@ def line_of(training: Training) -> dict[str, Any]:
     }
 
 
-def _last_and_best(history: Sequence[Epoch], accuracies: Sequence[float]) -> dict[str, float] | None:
+def _last_and_best(accuracies: Sequence[float]) -> dict[str, float] | None:
     return {"last": accuracies[-1], "best": max(accuracies)} if accuracies else None
 
 
@@ -107,7 +107,7 @@ def _row(group: Sequence[Line]) -> str:
     settings = Settings(**first["settings"])
     own = settings_of(settings.row, {})
     differing = [name for name in Settings.model_fields if getattr(settings, name) != getattr(own, name)]
-    changed = [name for name in differing if name not in (*BUDGET, "seed", "compiled")]
+    changed = [name for name in differing if name not in (*BUDGET, "seed", "bf16", "compiled", "measure_every")]
     binary = [line["binary"] for line in group if line["binary"]]
     cells = [
         settings.row,
@@ -118,7 +118,7 @@ def _row(group: Sequence[Line]) -> str:
         _shown([line["last"] for line in binary]),
         _shown([line["best"] for line in binary or [line["masked"] for line in group]]),
         f"{mean(line['seconds'] for line in group) / 60:.1f}",
-        first["device"],
+        first["device"] + (", bf16" if settings.bf16 else ""),
         first["torch"],
         max(line["date"] for line in group),
     ]

@@ -30,21 +30,24 @@ WATCH = 50
 
 @dataclass(frozen=True)
 class Epoch:
-    """One row of the history. Accuracies are shares of the test set, in float32; a float network has no binary one."""
+    """One row of the history.
+
+    Accuracies are shares of the test set, in float32, and None where they were not measured; a float network has no
+    binary one.
+    """
 
     epoch: int
     window: str
     loss: float
-    masked: float
+    masked: float | None
     binary: float | None
     seconds: float
 
     def __str__(self) -> str:
-        binary = "" if self.binary is None else f"  fully binary {self.binary:6.2%}"
-        return (
-            f"epoch {self.epoch:3d}  {self.window or '-':<12}  loss {self.loss:.4f}  "
-            f"{'float' if self.binary is None else 'masked'} {self.masked:6.2%}{binary}  {self.seconds:.1f} s"
-        )
+        masked = "" if self.masked is None else f"accuracy {self.masked:6.2%}  "
+        binary = "" if self.binary is None else f"fully binary {self.binary:6.2%}  "
+        window = f"{self.window} turning" if self.window else ""
+        return f"epoch {self.epoch:3d}  {window:<18}  loss {self.loss:.4f}  {masked}{binary}{self.seconds:.1f} s"
 
 
 class Training:
@@ -82,7 +85,7 @@ class Training:
 
     def _compiled(self, model: nn.Module) -> fl.Program:
         spec = spec_of(self.settings.method, self.settings.seed)
-        if reads_zero_one(self.settings.network):
+        if reads_zero_one(self.settings.network) and spec.binarize.activations:
             levels = {"sites": "*.activation", "levels": [0, 1]}
             spec = fl.edit_spec(spec, {"overrides": [*spec.as_data()["overrides"], levels]})
         example = augment.pixels(self.test.images[:2].to(self.device))
@@ -97,9 +100,10 @@ class Training:
             began = time.perf_counter()
             window = self._window(self.step)
             loss = self._epoch(self.step // self.steps_per_epoch)
-            masked, binary = self.measure()
-            seconds = time.perf_counter() - began
-            self.history.append(Epoch(len(self.history) + 1, window, loss, masked, binary, seconds))
+            epoch = len(self.history) + 1
+            due = epoch % self.settings.measure_every == 0 or self.step == self.total
+            masked, binary = self.measure() if due else (None, None)
+            self.history.append(Epoch(epoch, window, loss, masked, binary, time.perf_counter() - began))
             self._save()
             yield self.history[-1]
 

@@ -41,7 +41,7 @@ def trained(source: str, images: Images, data: Path) -> nn.Module:
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """What a run of this script has saved. Raises CheckpointError for anything else."""
-    state = fl.loadread_checkpoint(path)
+    state = fl.load_checkpoint(path)
     parts = {"settings", "step", "program", "net", "optimizer", "average", "history"}
     if state.keys() != parts or state["settings"].get("network") not in NETWORKS:
         raise CheckpointError(f"{path} is not the checkpoint of a run of this script")

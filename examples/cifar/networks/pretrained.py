@@ -27,15 +27,16 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, act: nn.Module) -> None:
         super().__init__()
-        self.stride, self.zeros = outputs // inputs, (outputs - inputs) // 2
+        self.stride, before = outputs // inputs, (outputs - inputs) // 2
+        self.zeros = (before, outputs - inputs - before)
         self.conv1, self.bn1 = convolution(inputs, outputs, 3, self.stride), nn.BatchNorm2d(outputs)
         self.conv2, self.bn2 = convolution(outputs, outputs, 3), nn.BatchNorm2d(outputs)
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
-        if self.zeros:
-            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.zeros, self.zeros))
+        if self.stride > 1:
+            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, *self.zeros))
         return self.act(y + x)
 
 

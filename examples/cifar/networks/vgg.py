@@ -15,9 +15,9 @@ STAGES = {7: (2, 2, 2), 16: (2, 2, 3, 3, 3)}
 
 
 class VGG(nn.Module):
-    """Images `[n, 3, size, size]` in 0..1 to `[n, classes]`; the first stage has `width` channels, each next one double.
+    """Images `[n, 3, size, size]` in 0..1 to `[n, classes]`; stages of 1, 2, 4, 8, 8 times `width` channels.
 
-    No stage has more than 8 times the first's. The first convolution is the stem. In place of the fully connected layers stands the mean over all pixels.
+    The first convolution is the stem. In place of the fully connected layers stands the mean over all pixels.
     """
 
     def __init__(self, depth: int, classes: int, size: int, normalise: nn.Module, width: int = 64) -> None:
