@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Average:
@@ -26,8 +27,8 @@ class Average:
     def update(self) -> None:
         """Move towards the net's values."""
         self.updates += 1
-        weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self._mean.values()), list(self._live.values()), weight)
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        get_ema_multi_avg_fn(decay)(list(self._mean.values()), list(self._live.values()), self.updates)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

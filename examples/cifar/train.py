@@ -233,7 +233,7 @@ class Training:
         self.step = state["step"]
 
 
-def accuracy(net: nn.Module, split: Split, device: torch.device, batch: int = 1000) -> float:
+def accuracy(net: nn.Module, split: Split, device: torch.device, batch: int = 250) -> float:
     """The share of images whose largest output is their label, in eval mode."""
     net.eval()
     right = torch.zeros((), dtype=torch.int64, device=device)

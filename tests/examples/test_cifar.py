@@ -129,8 +129,8 @@ def test_adamw_and_nesterov_are_what_is_asked_for() -> None:
 
 
 def test_the_average_follows_forgets_the_start_and_steps_aside() -> None:
-    net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
-    weight = net[0].weight
+    linear = nn.Linear(1, 1, bias=False)
+    net, weight = nn.Sequential(linear, nn.BatchNorm1d(1)), linear.weight
     nn.init.zeros_(weight)
     average = Average(net, 0.9)
     values = []
@@ -152,7 +152,7 @@ def test_the_average_follows_forgets_the_start_and_steps_aside() -> None:
 def test_rows_are_every_data_set_network_and_method() -> None:
     for row in ("cifar100-resnet50-bwn", "cifar10-resnet18-bireal-clipped-ste", "imagenette-mobilenetv2-float"):
         assert settings_of(row, {}).row == row
-    paper = Settings(dataset="cifar10", network="resnet18", method="stompp")
+    paper = Settings.model_validate({"dataset": "cifar10", "network": "resnet18", "method": "stompp"})
     assert settings_of("cifar10-resnet18-stompp", {}) == paper
     assert (paper.optimizer, paper.lr, paper.momentum, paper.rate, paper.weight_decay) == (
         "sgd",
@@ -181,7 +181,7 @@ def weights(made: Training) -> dict[str, Tensor]:
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(mosaics: Path, tmp_path: Path) -> None:
-    changes = {"ema": 0.5, "cutout": 4, "clip": 1.0, "smoothing": 0.1}
+    changes: dict[str, Any] = {"ema": 0.5, "cutout": 4, "clip": 1.0, "smoothing": 0.1}
     whole = training(mosaics, tmp_path / "whole", **changes)
     epochs = list(whole.run())
     next(training(mosaics, tmp_path / "parts", **changes).run())

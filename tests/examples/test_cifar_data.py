@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from examples.cifar import data
 from examples.cifar.data import Split, load
 from frostline.errors import UsageError
 from tests.examples.conftest import write_mosaics
@@ -73,9 +73,9 @@ def test_damage_is_named_with_the_file_and_the_source(
 def test_what_is_not_there(mosaics: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no folder .*\n.*--data"):
         load("cifar10", mosaics / "elsewhere")
-    with pytest.raises(UsageError, match="labels.npy: it is not there"):
+    with pytest.raises(UsageError, match=r"labels.npy: it is not there"):
         load("cifar100", mosaics)
-    with pytest.raises(UsageError, match="imagenette128-train.npz: it is not there"):
+    with pytest.raises(UsageError, match=r"imagenette128-train.npz: it is not there"):
         load("imagenette", mosaics)
     with pytest.raises(UsageError, match='did you mean "cifar10"'):
         load("cifar-10", mosaics)
@@ -106,11 +106,11 @@ def test_imagenette_is_decoded_and_scaled(tmp_path: Path) -> None:
     assert found.train.images.shape == (2, 3, 64, 64)
     assert found.test.images.float().mean((2, 3)).argmax(1).tolist() == [0, 2]
     np.savez(tmp_path / "imagenette128-val.npz", data=content[:-1], end=ends, label=np.array([0, 1], np.uint8))
-    with pytest.raises(UsageError, match="imagenette128-val.npz: its ends do not fit"):
+    with pytest.raises(UsageError, match=r"imagenette128-val.npz: its ends do not fit"):
         load("imagenette", tmp_path, 64)
     broken = np.concatenate([content[: ends[0]], np.zeros(ends[1] - ends[0], np.uint8)])
     np.savez(tmp_path / "imagenette128-val.npz", data=broken, end=ends, label=np.array([0, 1], np.uint8))
-    with pytest.raises(UsageError, match="1 images are damaged\n.*imagenette128-val.npz, image 1: "):
+    with pytest.raises(UsageError, match=r"1 images are damaged\n.*imagenette128-val.npz, image 1: "):
         load("imagenette", tmp_path, 64)
 
 
@@ -122,8 +122,8 @@ def test_a_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     found = load("folder", tmp_path, 24)
     assert (found.classes, found.train.images.shape) == (2, (2, 3, 24, 24))
     assert found.train.labels[found.train.images.float().mean((1, 2, 3)) > 100].tolist() == [1]
-    monkeypatch.setattr(data.os, "sysconf", lambda name: 40)
-    with pytest.raises(UsageError, match="do not fit into memory\n.*\n.*give a smaller --size"):
+    monkeypatch.setattr(os, "sysconf", lambda name: 40)
+    with pytest.raises(UsageError, match=r"do not fit into memory\n.*\n.*give a smaller --size"):
         load("folder", tmp_path, 24)
     monkeypatch.undo()
     (tmp_path / "val" / "dog" / "one.jpg").write_bytes(b"no image")

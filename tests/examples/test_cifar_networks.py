@@ -93,14 +93,14 @@ def test_pretrained_weights(tmp_path: Path) -> None:
     np.savez(tmp_path / "resnet20-cifar10.npz", **arrays)
     x = torch.rand(2, 3, 32, 32)
     assert torch.equal(pretrained("resnet20", SMALL, tmp_path).eval()(x), net.eval()(x))
-    with pytest.raises(UsageError, match="resnet56-cifar10.npz"):
+    with pytest.raises(UsageError, match=r"resnet56-cifar10.npz"):
         pretrained("resnet56", SMALL, tmp_path)
     del arrays["layer2.1.bn1.bias"]
     np.savez(tmp_path / "resnet20-cifar10.npz", **arrays)
-    with pytest.raises(UsageError, match="holds other weights than ResNet-20's\n  layer2.1.bn1.bias"):
+    with pytest.raises(UsageError, match=r"holds other weights than ResNet-20's\n  layer2.1.bn1.bias"):
         pretrained("resnet20", SMALL, tmp_path)
     (tmp_path / "resnet20-cifar10.npz").write_bytes(b"PK")
-    with pytest.raises(UsageError, match="cannot start from .*resnet20-cifar10.npz"):
+    with pytest.raises(UsageError, match=r"cannot start from .*resnet20-cifar10.npz"):
         pretrained("resnet20", SMALL, tmp_path)
 
 
