@@ -54,7 +54,7 @@ def run(
     place = _device(device)
     given = {name: value for name, value in changes.items() if value is not None}
     settings = settings_of(rows.as_float(row) if float_ else row, given).on(place)
-    folder = run_folder or Path("runs/cifar") / f"{settings.row}-seed{settings.seed}"
+    folder = run_folder or Path("runs/cifar") / f"{settings.row}-{settings.digest}"
     training = Training(settings, load(settings.dataset, data, settings.size), folder, data, place)
     if training.program:
         typer.echo(f"{training.program.plan}\n")

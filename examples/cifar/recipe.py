@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping
+from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 import torch
@@ -60,6 +61,11 @@ class Settings(BaseModel):
     @property
     def row(self) -> str:
         return f"{self.dataset}-{self.network}-{self.method}"
+
+    @property
+    def digest(self) -> str:
+        """The same for the same settings only: it names a run's folder."""
+        return blake2b(self.model_dump_json().encode(), digest_size=4).hexdigest()
 
 
 def settings_of(row: str, changes: Mapping[str, Any]) -> Settings:

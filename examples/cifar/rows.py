@@ -36,7 +36,7 @@ DERIVED: Mapping[str, Mapping[str, Any]] = {
     "reverse": {"progression.order": "reverse"},
     "global": {"progression.order": "global"},
 }  # fmt: skip
-"""Methods without a file in `schedules/`: what each changes in `stompp.yaml`."""
+"""What a method changes in `stompp.yaml` where it has no file in `schedules/`."""
 
 METHODS = tuple(sorted({FLOAT, *DERIVED, *(path.stem for path in SCHEDULES.glob("*.yaml"))}))
 DATASETS = tuple(STATISTICS)

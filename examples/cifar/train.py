@@ -69,7 +69,9 @@ class Training:
         model = build(settings.network, images, settings.width)
         if settings.start:
             copy_weights(trained(settings.start, images, source), model, settings.start)
-        self.teacher = trained(settings.teacher, images, source).to(device).eval() if settings.teacher else None
+        self.teacher = trained(settings.teacher, images, source).eval() if settings.teacher else None
+        if self.teacher:
+            _channels_last(self.teacher.to(device))
         model.to(device)
         self.program = None if settings.method == FLOAT else self._compiled(model)
         self.net: nn.Module = self.program.net if self.program else model
@@ -98,8 +100,8 @@ class Training:
         """
         while self.step < self.total:
             began = time.perf_counter()
-            window = self._window(self.step)
             loss = self._epoch(self.step // self.steps_per_epoch)
+            window = self._window(self.step - 1)
             epoch = len(self.history) + 1
             due = epoch % self.settings.measure_every == 0 or self.step == self.total
             masked, binary = self.measure() if due else (None, None)
