@@ -130,7 +130,7 @@ def _spec(path: Path, changes: Sequence[str], seed: int) -> fl.ScheduleSpec:
     return fl.edit_spec(fl.load_spec(path), {**edits, "seed": seed})
 
 
-def _teacher(checkpoint: str, student: nn.Module, device: torch.device, hidden: float) -> nn.Module:
+def _teacher(checkpoint: str, student: Any, device: torch.device, hidden: float) -> nn.Module:
     teacher, _ = load(folder_of(checkpoint), classifier=True)
     alike = ["vocab_size", *(["num_hidden_layers", "hidden_size"] if hidden else [])]
     pairs = {name: (getattr(teacher.config, name), getattr(student.config, name)) for name in alike}
@@ -140,7 +140,7 @@ def _teacher(checkpoint: str, student: nn.Module, device: torch.device, hidden: 
     return teacher.to(device).eval().requires_grad_(False)
 
 
-def _check_length(model: nn.Module, length: int) -> None:
+def _check_length(model: Any, length: int) -> None:
     longest = model.config.max_position_embeddings
     if length > longest:
         raise UsageError("the sentences are too long", [Offence(f"{length} tokens; this BERT takes {longest}")])

@@ -48,7 +48,7 @@ def folder_of(checkpoint: str) -> Path:
     return folder
 
 
-def load(folder: Path, classifier: bool = False) -> tuple[nn.Module, Any]:
+def load(folder: Path, classifier: bool = False) -> tuple[Any, Any]:
     """A BERT for two classes in float32, and its tokenizer. The classifier is new, drawn by torch, where there is none.
 
     Raises UsageError when the weights do not fit, or a `classifier` is asked for and missing.
@@ -80,13 +80,13 @@ def add_scales(model: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             with torch.no_grad():
                 scale = module.weight.abs().mean(1).clamp(min=1e-8)
-                module.weight /= scale[:, None]
-                module.bias /= scale
+                module.weight.div_(scale[:, None])
+                module.bias.div_(scale)
             module.scale = nn.Parameter(scale)
             module.register_forward_hook(_scaled)
 
 
-def _scaled(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+def _scaled(module: Any, _inputs: Any, output: Tensor) -> Tensor:
     return output * module.scale
 
 

@@ -65,7 +65,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """One row for each settings and device: mean and deviation over the seeds; of a seed that ran twice the later run."""
+    """One row for each settings and device: mean and deviation over seeds; of one that ran twice the later run."""
     groups: dict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for result in results:
         key = json.dumps([result["settings"], result["device"], result["torch"]], sort_keys=True)

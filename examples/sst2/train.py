@@ -1,4 +1,4 @@
-"""Fine-tuning by a plain loop around frostline's public interface: float, or turning binary, with or without a teacher."""
+"""Fine-tuning in a plain loop around frostline's public interface: float or binary, with or without a teacher."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def fit(job: Job, say: Callable[[str], None]) -> Progress:
     net: Any = torch.compile(job.module) if job.compiled else job.module
     for epoch in range(len(progress.loss), job.settings.epochs):
         started = time.monotonic()
-        losses = [loss for loss in _epoch(job, net, optimizer, rates, epoch, say)]
+        losses = list(_epoch(job, net, optimizer, rates, epoch, say))
         progress.loss.append(float(torch.stack(losses).mean()))
         progress.masked.append(accuracy(job, net))
         reached = f"dev accuracy {progress.masked[-1]:.1%}"
@@ -126,7 +126,7 @@ def accuracy(job: Job, net: Any) -> float:
 def _epoch(
     job: Job, net: Any, optimizer: torch.optim.Optimizer, rates: Any, epoch: int, say: Callable[[str], None]
 ) -> Iterator[Tensor]:
-    """Yields the loss of each step. Order and dropout are functions of seed and epoch: a resumed run equals one at once."""
+    """Yields the loss of each step. Order and dropout follow from seed and epoch, so that a run resumes exactly."""
     torch.manual_seed(job.seed * 1_000 + epoch)
     steps = job.steps_per_epoch
     order = torch.randperm(len(job.train)).to(job.train.labels.device)[: steps * job.settings.batch]
@@ -188,8 +188,8 @@ def _look(job: Job, first: int, losses: Tensor, say: Callable[[str], None]) -> N
 def _optimizer(job: Job) -> torch.optim.Optimizer:
     """AdamW in three groups: masked latent weights, vectors, and the other matrices, which alone are decayed.
 
-    Adam's steps do not grow with what they move. Latent weights were divided by their scales, so their rate is too: then
-    they move as far, for their size, as they would unscaled.
+    Adam's steps do not grow with what they move. Latent weights were divided by their scales, so their rate is too:
+    then they move as far, for their size, as they would unscaled.
     """
     masked = {turn.site.name for turn in job.program.plan.turns} if job.program else set()
     groups: dict[str, list[nn.Parameter]] = {"latent": [], "vectors": [], "matrices": []}
