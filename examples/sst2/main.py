@@ -94,11 +94,7 @@ def train(
     progress = fit(job, typer.echo)
 
     if program:
-        model.config.output_hidden_states = False  # what was for the teacher is not for the file
-        binary = program.freeze((), encoded.inputs(slice(0, 4))) if hidden else program.freeze()
-        path = folder / "model.onnx"
-        certificate = fl.export(binary, path, kwargs=measured.inputs(slice(0, PROVEN)))
-        typer.echo(f"\n{certificate}\nwritten {path}")
+        _ship(program, measured, folder / "model.onnx")
     else:
         model.save_pretrained(folder / "model")
         tokenizer.save_pretrained(folder / "model")
@@ -138,6 +134,18 @@ def _teacher(checkpoint: str, student: Any, device: torch.device, hidden: float)
     if faults:
         raise UsageError(f"{checkpoint} cannot teach this model", faults)
     return teacher.to(device).eval().requires_grad_(False)
+
+
+def _ship(program: fl.Program, dev: sst2.Encoded, path: Path) -> None:
+    """Freeze, export, prove on real sentences, and print the certificate."""
+    config: Any = program.model.config
+    if config.output_hidden_states:  # what was for the teacher is not for the file
+        config.output_hidden_states = False
+        binary = program.freeze((), dev.inputs(slice(0, 4)))
+    else:
+        binary = program.freeze()
+    certificate = fl.export(binary, path, inputs=(), kwargs=dev.inputs(slice(0, PROVEN)))
+    typer.echo(f"\n{certificate}\nwritten {path}")
 
 
 def _check_length(model: Any, length: int) -> None:

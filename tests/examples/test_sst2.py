@@ -13,6 +13,7 @@ import torch
 
 import frostline as fl
 from examples.sst2 import data, main, model, results, train
+from frostline.compiler.exported import read_certificate
 from frostline.errors import CheckpointError, FileError, FrostlineError, UsageError
 
 pytest.importorskip("transformers")
@@ -42,14 +43,14 @@ def phrases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two layers of width 16 with random weights, and a WordPiece tokenizer for its words."""
+    """A BERT of one layer of width 16 with random weights, and a WordPiece tokenizer for its words."""
     transformers: Any = model._transformers()
     folder = tmp_path_factory.mktemp("tiny")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *OTHER]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
         max_position_embeddings=8,
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(folder)
@@ -99,20 +100,17 @@ def test_the_student_is_binary_and_proven(student: Path) -> None:
     (result,) = results.read(student.parent / "results.jsonl")
     assert result["masked"] == result["binary"] > 0.5
     assert result["settings"]["teacher"] == "float"
-    session = fl.session(student / "model.onnx")
-    assert [output.name for output in session.get_outputs()] == ["logits"]
-    assert "12 binary operations" in str(fl_certificate(student))
-
-
-def fl_certificate(folder: Path) -> Any:
-    from frostline.compiler.exported import read_certificate
-
-    return read_certificate(folder / "model.onnx")
+    (logits,) = fl.session(student / "model.onnx").get_outputs()
+    assert logits.shape[1:] == [2]
+    certificate = read_certificate(student / "model.onnx")
+    assert (certificate.sites, certificate.zero_one, len(certificate.operations)) == (10, 1, 6)
+    assert certificate.decisions == 32
 
 
 def test_a_run_that_diverged_goes_on_from_its_last_epoch(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, student: Path, distilled: list[str]
 ) -> None:
+    monkeypatch.setattr(main, "_ship", lambda *_: None)
     sound, calls = train._loss, iter(range(100))
     with monkeypatch.context() as patch:
         patch.setattr(train, "_loss", lambda *given: sound(*given) * (float("nan") if next(calls) >= 20 else 1))
@@ -124,7 +122,10 @@ def test_a_run_that_diverged_goes_on_from_its_last_epoch(
     assert all(torch.equal(at_once[name], resumed[name]) for name in at_once)
 
 
-def test_another_spec_without_scale_or_teacher(tmp_path: Path, options: list[str]) -> None:
+def test_another_spec_without_scale_or_teacher(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
+) -> None:
+    monkeypatch.setattr(main, "_ship", lambda *_: None)
     vanilla = ["--spec", "schedules/vanilla-ste.yaml", "--set", "gradient.frozen=clipped", "--no-scale"]
     result = run(tmp_path / "run", *options, *vanilla, "--epochs", "1", "--fraction", "0.5")
     assert result["settings"]["schedule"] == "vanilla-ste gradient.frozen=clipped"
@@ -138,7 +139,8 @@ def test_scales_change_nothing_before_training(checkpoint: Path) -> None:
     before = bert(ids).logits
     model.add_scales(bert)
     torch.testing.assert_close(bert(ids).logits, before)
-    assert bert.bert.encoder.layer[0].output.dense.weight.abs().mean(1) == pytest.approx(1, abs=1e-5)
+    rows = bert.bert.encoder.layer[0].output.dense.weight.detach().abs().mean(1)
+    torch.testing.assert_close(rows, torch.full_like(rows, 0.5))
 
 
 def test_weight_decay_spares_latent_weights_and_vectors(checkpoint: Path, phrases: Path, tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_weight_decay_spares_latent_weights_and_vectors(checkpoint: Path, phrase
         ({names[parameter] for parameter in group["params"]}, group["weight_decay"], group["lr"])
         for group in train._optimizer(job).param_groups
     )
-    assert len(latent[0]) == 12
+    assert len(latent[0]) == 6
     assert latent[1] == vectors[1] == 0
     assert latent[2] > vectors[2]
     assert matrices[1] == 0.01
@@ -224,7 +226,7 @@ def test_a_file_that_is_missing_or_damaged(tmp_path: Path, phrases: Path) -> Non
     whole = (phrases / data.FILE).read_bytes()
     for damaged in (whole[:-30], b"no xz", whole[:40] + bytes(8) + whole[48:]):
         (tmp_path / data.FILE).write_bytes(damaged)
-        with pytest.raises(UsageError, match="is damaged(.|\n)*gluebenchmark"):
+        with pytest.raises(UsageError, match=r"is damaged(.|\n)*gluebenchmark"):
             data.read(tmp_path)
 
 
