@@ -22,7 +22,7 @@ from examples.sst2 import data as sst2
 from examples.sst2 import results
 from examples.sst2.model import MINILM, add_scales, folder_of, load
 from examples.sst2.train import Job, Settings, fit, steps_per_epoch
-from frostline.errors import FrostlineError, Offence, UsageError
+from frostline.errors import FileError, FrostlineError, Offence, UsageError, first_line
 
 HERE = Path(__file__).parent
 RESULTS = Path("results/sst2.jsonl")
@@ -58,25 +58,20 @@ def train(
     """Fine-tune, measure, export and prove; append the result."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if hidden and not teacher:
-        raise UsageError(
-            "hidden states need a teacher", [Offence("--hidden without --teacher", remedy="--teacher RUN")]
-        )
+        raise UsageError("hidden states need a teacher", [Offence("--hidden without --teacher")])
     schedule = None if float_only else _spec(spec, change or (), seed)
     label = None if float_only else " ".join([spec.stem, *(change or ())])
     settings = Settings(
         Path(checkpoint).name, label, Path(teacher).name if teacher else None, epochs, fraction, batch, length, rate,
         warmup, decay, hidden, scale,
     )  # fmt: skip
-    folder = run or Path("runs/sst2") / f"{spec.stem if label else 'float'}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-
     training, dev = sst2.read(data)
+    training = sst2.share(training, fraction)
+    per_epoch = steps_per_epoch(len(training), batch)
     torch.manual_seed(seed)
     model, tokenizer = load(folder_of(checkpoint))
     _check_length(model, length)
-    encoded = sst2.encode(sst2.share(training, fraction), tokenizer, length, device)
-    measured = sst2.encode(dev, tokenizer, length, device)
-    per_epoch = steps_per_epoch(len(encoded), batch)
+    encoded, measured = (sst2.encode(split, tokenizer, length, device) for split in (training, dev))
 
     program = None
     if schedule:
@@ -90,6 +85,7 @@ def train(
         typer.echo(f"{program.plan}\n")
     module = program.net if program else model.to(device)
     guide = _teacher(teacher, model, device, hidden) if teacher else None
+    folder = _created(run or Path("runs/sst2") / f"{spec.stem if label else 'float'}-{seed}")
     job = Job(settings, seed, module, program, guide, encoded, measured, folder, compiled)
     progress = fit(job, typer.echo)
 
@@ -118,11 +114,11 @@ def table(
 def _spec(path: Path, changes: Sequence[str], seed: int) -> fl.ScheduleSpec:
     edits: dict[str, Any] = {}
     for change in changes:
-        name, equals, value = change.partition("=")
+        name, _, value = change.partition("=")
         try:
-            edits[name] = yaml.safe_load(value) if equals else None
+            edits[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UsageError("--set is field=value", [Offence(f"{change!r}: {error}")]) from error
+            raise UsageError("--set is FIELD=VALUE", [Offence(f"{change!r}: {first_line(error)}")]) from error
     return fl.edit_spec(fl.load_spec(path), {**edits, "seed": seed})
 
 
@@ -146,6 +142,14 @@ def _ship(program: fl.Program, dev: sst2.Encoded, path: Path) -> None:
         binary = program.freeze()
     certificate = fl.export(binary, path, inputs=(), kwargs=dev.inputs(slice(0, PROVEN)))
     typer.echo(f"\n{certificate}\nwritten {path}")
+
+
+def _created(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot create {folder}", [Offence(error.strerror or str(error))]) from error
+    return folder
 
 
 def _check_length(model: Any, length: int) -> None:

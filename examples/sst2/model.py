@@ -74,7 +74,7 @@ def add_scales(model: nn.Module) -> None:
 
     Signs are of size 1, pretrained weights of about 0.05: unscaled, the products would drown the shortcuts and saturate
     attention. The scale starts as twice the mean of a row's absolute weights, and the row is divided by it. (XNOR-Net,
-    arXiv 1603.05279, takes the mean, which is nearest for signs; but then clipping to [-1, 1] cuts four weights in ten.)
+    arXiv 1603.05279, takes the mean, nearest to the weights for signs, but clipping to [-1, 1] then cuts four in ten.)
     BERT's code stays as it is: the scale multiplies in a forward hook.
     """
     for module in model.get_submodule("bert.encoder").modules():

@@ -92,15 +92,15 @@ def put_into(path: Path, text: str) -> None:
 def _row(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     first = runs[0]
     settings = first["settings"]
-    budget = f"{settings['epochs']} epochs, lr {settings['rate']:g}, length {settings['length']}"
+    budget = "{epochs} epochs, batch {batch}, lr {rate:g}, length {length}".format(**settings)
     if settings["fraction"] < 1:
         budget += f", {settings['fraction']:.1%} of the phrases"
     if settings["fraction"] < 1 or settings["epochs"] < FULL_EPOCHS:
         budget = f"reduced: {budget}"
     return [
         settings["checkpoint"],
-        settings["schedule"] or "float",
-        settings["teacher"] or "none",
+        (settings["schedule"] or "float") + (", no scale" if settings["schedule"] and not settings["scale"] else ""),
+        (settings["teacher"] or "none") + (f", hidden {settings['hidden']:g}" if settings["hidden"] else ""),
         budget,
         ", ".join(str(run["seed"]) for run in runs),
         _percent([run["masked"] for run in runs]),

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 import frostline as fl
 from examples.sst2.data import Encoded
-from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError
+from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, first_line
 
 CHECKPOINT = "checkpoint.pt"
 LOOK = 100
@@ -238,8 +238,7 @@ def _resume(job: Job, optimizer: torch.optim.Optimizer, rates: Any, say: Callabl
     if not path.exists():
         return Progress()
     state = fl.load_checkpoint(path)
-    own = {**asdict(job.settings), "seed": job.seed}
-    saved = state.get("settings", {})
+    own, saved = {**asdict(job.settings), "seed": job.seed}, state.get("settings", {})
     differing = [name for name in own if name not in saved or own[name] != saved[name]]
     if differing:
         offences = [Offence(f"{name} is {own[name]} here and {saved.get(name)} there") for name in differing]
@@ -247,9 +246,12 @@ def _resume(job: Job, optimizer: torch.optim.Optimizer, rates: Any, say: Callabl
         raise CheckpointError(f"{path} is of another run", offences)
     if job.program:
         job.program.load_state_dict(state["program"])
-    job.module.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    rates.load_state_dict(state["rates"])
-    progress = Progress(**state["progress"])
+    try:
+        job.module.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        rates.load_state_dict(state["rates"])
+        progress = Progress(**state["progress"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is of another model", [Offence(first_line(error))]) from error
     say(f"{job.folder} continues after epoch {len(progress.loss)} of {job.settings.epochs}")
     return progress

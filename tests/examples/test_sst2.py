@@ -14,7 +14,7 @@ import torch
 import frostline as fl
 from examples.sst2 import data, main, model, results, train
 from frostline.compiler.exported import read_certificate
-from frostline.errors import CheckpointError, FileError, FrostlineError, UsageError
+from frostline.errors import CheckpointError, FileError, FrostlineError, SpecError, UsageError
 
 pytest.importorskip("transformers")
 
@@ -247,9 +247,17 @@ def test_a_teacher_has_learned(checkpoint: Path) -> None:
         model.load(checkpoint, classifier=True)
 
 
-def test_options_that_do_not_fit(tmp_path: Path, options: list[str]) -> None:
+def test_options_that_do_not_fit(tmp_path: Path, options: list[str], checkpoint: Path) -> None:
     with pytest.raises(UsageError, match="hidden states need a teacher"):
         run(tmp_path / "run", *options, "--hidden", "1")
+    with pytest.raises(SpecError, match="pace"):
+        run(tmp_path / "run", *options, "--set", "pace=fast")
+    with pytest.raises(UsageError, match="--set is FIELD=VALUE"):
+        run(tmp_path / "run", *options, "--set", "seed=[")
+    with pytest.raises(UsageError, match="0 sentences to train on"):
+        run(tmp_path / "run", *options, "--float", "--fraction", "0")
+    with pytest.raises(FileError, match="cannot create"):
+        run(checkpoint / "config.json" / "run", *options, "--float")
     with pytest.raises(UsageError, match="9 tokens; this BERT takes 8"):
         run(tmp_path / "run", *options, "--float", "--length", "9")
     with pytest.raises(UsageError, match="13 sentences to train on are no batch of 32"):
