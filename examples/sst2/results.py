@@ -70,7 +70,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     for result in results:
         key = json.dumps([result["settings"], result["device"], result["torch"]], sort_keys=True)
         groups[key][result["seed"]] = result
-    head = ["checkpoint", "schedule", "teacher", "run", "seeds", "masked %", "fully binary %", "s", "device"]
+    head = ["checkpoint", "schedule", "teacher", "run", "seeds", "masked %", "fully binary %", "seconds", "device"]
     lines = [head, ["---"] * len(head), *(_row(list(group.values())) for group in groups.values())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -92,9 +92,9 @@ def put_into(path: Path, text: str) -> None:
 def _row(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     first = runs[0]
     settings = first["settings"]
-    budget = "{epochs} epochs, batch {batch}, lr {rate:g}, length {length}".format(**settings)
+    budget = "epochs {epochs}, batch {batch}, lr {rate:g}, length {length}".format(**settings)
     if settings["fraction"] < 1:
-        budget += f", {settings['fraction']:.1%} of the phrases"
+        budget += f", {100 * settings['fraction']:g} % of the phrases"
     if settings["fraction"] < 1 or settings["epochs"] < FULL_EPOCHS:
         budget = f"reduced: {budget}"
     return [

@@ -132,6 +132,16 @@ def test_another_spec_without_scale_or_teacher(
     assert result["masked"] == result["binary"]
 
 
+def test_a_student_that_equals_its_teacher_has_nothing_to_learn(teacher: Path, phrases: Path, tmp_path: Path) -> None:
+    bert, tokenizer = model.load(model.folder_of(str(teacher)), classifier=True)
+    encoded = data.encode(data.read(phrases)[1], tokenizer, 8, torch.device("cpu"))
+    settings = train.Settings("tiny", None, "float", 1, 1.0, 4, 8, 1e-3, 0.1, 0.01, 1.0, True)
+    job = train.Job(settings, 0, bert, None, bert.eval(), encoded, encoded, tmp_path)
+    outputs = bert(**encoded.inputs(slice(0, 4)), output_hidden_states=True)
+    assert train._loss(job, outputs, torch.arange(4)).item() == pytest.approx(0, abs=1e-6)
+    assert train._loss(job, outputs, torch.arange(4, 8)).item() > 0.1
+
+
 def test_scales_change_nothing_before_training(checkpoint: Path) -> None:
     bert, _ = model.load(checkpoint)
     bert.eval()
@@ -189,7 +199,7 @@ def test_the_table_stands_in_a_document(tmp_path: Path, capsys: pytest.CaptureFi
     main.app(["table", "--results", str(source)], standalone_mode=False)
     table = capsys.readouterr().out.splitlines()
     assert "| 0, 1 | 90.0 ± 0.0 | 81.0 ± 1.4 | 10 |" in table[-2]
-    assert "| float | none | reduced: 3 epochs" in table[-1]
+    assert "| float | none | reduced: epochs 3" in table[-1]
     assert "reduced" not in table[-2]
 
 
