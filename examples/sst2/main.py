@@ -134,13 +134,14 @@ def _teacher(checkpoint: str, student: Any, device: torch.device, hidden: float)
 
 def _ship(program: fl.Program, dev: sst2.Encoded, path: Path) -> None:
     """Freeze, export, prove on real sentences, and print the certificate."""
+    sentences = {name: tensor.cpu() for name, tensor in dev.inputs(slice(0, PROVEN)).items()}
     config: Any = program.model.config
     if config.output_hidden_states:  # what was for the teacher is not for the file
         config.output_hidden_states = False
-        binary = program.freeze((), dev.inputs(slice(0, 4)))
+        binary = program.freeze((), {name: tensor[:4] for name, tensor in sentences.items()})
     else:
         binary = program.freeze()
-    certificate = fl.export(binary, path, inputs=(), kwargs=dev.inputs(slice(0, PROVEN)))
+    certificate = fl.export(binary, path, inputs=(), kwargs=sentences)
     typer.echo(f"\n{certificate}\nwritten {path}")
 
 
