@@ -86,7 +86,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     poisoned = [(x * torch.nan, y) for x, y in data()[0]]
-    with pytest.raises(FrostlineError, match="loss nan at step 4, while depth 2 was turning"):
+    with pytest.raises(FrostlineError, match="loss nan at step 0, while depth 2 was turning"):
         run(tmp_path, poisoned)
     assert not (tmp_path / "checkpoint.pt").exists()
 
