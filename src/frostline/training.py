@@ -220,11 +220,9 @@ def _measure(program: Program, test: Batches, epoch: int, loss: float, device: t
 def _save(run: _Run, history: list[Epoch]) -> None:
     """Write the run's files, unless its state is bad."""
     _check(run)
-    faults = [
-        Offence(f"{name} is not finite after step {run.program.step - 1}") for name in not_finite(run.program.net)
-    ]
-    if faults:
-        raise _diverged(run, faults)
+    names = list(not_finite(run.program.net))
+    if names:
+        raise _diverged(run, [f"{name} is not finite after step {run.program.step - 1}" for name in names])
     state = {
         "program": run.program.state_dict(),
         "net": run.program.net.state_dict(),
@@ -282,13 +280,13 @@ def _check(run: _Run) -> None:
     """Stop where a loss was not finite, and say in which step."""
     if found := run.bad.found():
         step, loss = found
-        raise _diverged(run, [Offence(f"loss {loss} at step {step}, {turning(run.program.plan, step)}")])
+        raise _diverged(run, [f"loss {loss} at step {step}, {turning(run.program.plan, step)}"])
 
 
-def _diverged(run: _Run, faults: list[Offence]) -> FrostlineError:
+def _diverged(run: _Run, faults: list[str]) -> FrostlineError:
     kept = "; the last good checkpoint is kept" if (run.folder / CHECKPOINT).exists() else ""
     return FrostlineError(
-        "training diverged", [replace(one, remedy=f"lower the learning rate{kept}") for one in faults]
+        "training diverged", [Offence(what, None, f"lower the learning rate{kept}") for what in faults]
     )
 
 
