@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from math import sqrt
+from math import hypot
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ def _blockade_map(panel: Axes, records: Sequence[Record]) -> None:
     from matplotlib.colors import ListedColormap, LogNorm
     from matplotlib.patches import Patch
 
-    norms = _grid(records, lambda rows: sqrt(sum(row.gradient**2 for row in rows)))
+    norms = _grid(records, lambda rows: hypot(*(row.gradient for row in rows)))
     arrives = norms[norms > 0]
     top = arrives.max() if arrives.size else 1.0
     bottom = max(arrives.min(), top * 10.0**-_DECADES) if arrives.size else 0.1
@@ -146,7 +146,7 @@ def _mesh(panel: Axes, records: Sequence[Record], grid: Any, colours: Any, label
     depths = _depths(records)
     for depth, start, stop in {(record.depth, record.start, record.stop) for record in records}:
         corner = (start, depths.index(depth) - 0.5)
-        panel.add_patch(Rectangle(corner, stop - start, 1, fill=False, edgecolor=_TEXT, linewidth=0.8))
+        panel.add_patch(Rectangle(corner, stop - start, 1, fill=False, edgecolor=_TEXT, linewidth=0.8, zorder=2))
     panel.set_ylim(len(depths) - 0.5, -0.5)
     thinned = -(-len(depths) // _LABELS)
     panel.set_yticks(range(0, len(depths), thinned), [str(depth) for depth in depths[::thinned]])

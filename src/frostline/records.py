@@ -21,6 +21,8 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 MaybeShare = Annotated[Share | None, BeforeValidator(lambda cell: None if cell == "" else cell)]
 """A share, or an empty cell."""
 
+_BEYOND = "cells beyond the last column"
+
 
 class Record(BaseModel):
     """One site at one recorded step; a recorded step has a row for every site."""
@@ -64,7 +66,7 @@ def read(text: str, source: str) -> list[Record]:
 
     Raises FileError with every damaged line, as `source:line`.
     """
-    rows = csv.DictReader(io.StringIO(text))
+    rows = csv.DictReader(io.StringIO(text), restkey=_BEYOND)
     headline = f"{source} is not the table of a probe"
     columns = list(Record.model_fields)
     try:
@@ -110,7 +112,7 @@ def complaints(error: ValidationError) -> Iterator[str]:
     """What is wrong with the columns of one row."""
     for fault in error.errors():
         column, given = fault["loc"][0], fault["input"]
-        if column is None:
+        if column == _BEYOND:
             yield "it has more cells than the first line"
         elif given is None:
             yield f"{column} is missing"

@@ -256,7 +256,7 @@ def test_a_loss_that_cannot_be_followed_is_refused(wrong: Callable[..., Any], me
 @pytest.mark.parametrize("share", [93.0, -0.1, float("nan")])
 def test_accuracies_are_shares(share: float) -> None:
     probe = fl.Probe(program_of(), loss)
-    with pytest.raises(UsageError, match="masked is .*\n.*accuracies are shares from 0 to 1"):
+    with pytest.raises(UsageError, match=r"masked is .*\n.*accuracies are shares from 0 to 1"):
         probe.record(masked=share)
     assert probe.records == ()
 
