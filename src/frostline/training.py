@@ -6,6 +6,7 @@ It uses nothing but the public interface; your own loop needs only `program.adva
 from __future__ import annotations
 
 import csv
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -35,8 +36,8 @@ PROBE = "probe.csv"
 
 _LOOKS = 50
 """The steps between two looks at the losses, each of which waits for the device."""
-_PROBED = 64
-"""The samples of the probe's batch: the first of the test set."""
+_SAMPLES, _GRADIENTS = 128, 32
+"""The test samples of which a probe is given accuracies, and of those the ones that it follows the gradient of."""
 
 
 class Batches(Protocol):
@@ -88,8 +89,8 @@ def fit(
 ) -> list[Epoch]:
     """Train to the end of the plan, or on from the checkpoint in `folder`, and return the history.
 
-    A checkpoint is written after every epoch, and on Ctrl-C, which raises Interrupted. With `probe_every`, a Probe on
-    the first test samples records every so many steps, with both accuracies, and `probe.csv` is written beside the
+    A checkpoint is written after every epoch, and on Ctrl-C, which raises Interrupted. With `probe_every`, a Probe
+    records every so many steps, with both accuracies of 128 test samples, and `probe.csv` is written beside the
     history; training itself stays the same to the bit.
 
     Raises CheckpointError when the folder's checkpoint is damaged or of another run, and FrostlineError, naming the
@@ -100,22 +101,23 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     console = console or Console()
     device = next(program.net.parameters()).device
-    probe = _probe(program, test, device) if probe_every else None
+    sample = _sample(test, device) if probe_every else None
+    probe = _probe(program, sample) if sample else None
     run = _Run(program, optimizer, folder, FirstBad(device), probe)
     history = _resume(run, console)
     last = epochs * len(train)
     with _interrupts() as interrupted, _progress(console) as progress:
         task = progress.add_task("", total=last, completed=program.step, status="")
-        if probe and program.step == 0:
-            _record(run, probe, test, device)
+        if sample and program.step == 0:
+            _record(run, sample)
         for epoch in range(program.step // len(train), epochs):
             loss = torch.zeros(())
             for batch in _rest(train, program, epoch, folder):
                 loss = _step(run, batch, device)
                 if program.step % _LOOKS == 0:
                     _check(run)
-                if probe and probe_every and (program.step % probe_every == 0 or program.step == last):
-                    _record(run, probe, test, device)
+                if sample and probe_every and (program.step % probe_every == 0 or program.step == last):
+                    _record(run, sample)
                 progress.update(task, completed=program.step, status=_status(program, history))
                 if interrupted.is_set() and program.step % len(train):
                     _save(run, history)
@@ -155,8 +157,8 @@ def _step(run: _Run, batch: Any, device: torch.device) -> Tensor:
         remedy = "inputs have the example's shape beside the batch, labels are class numbers"
         what = f"{first_line(error)}; {shown}"
         raise FrostlineError(f"step {program.step} failed", [Offence(what, user_line(error), remedy)]) from error
-    run.bad.see(program.step, loss.detach())
     run.optimizer.step()
+    run.bad.see(program.step, loss.detach(), program.net.parameters())
     program.advance()
     return loss.detach()
 
@@ -188,20 +190,29 @@ def _seed(seed: int, epoch: int) -> int:
     return int.from_bytes(blake2b(f"{seed}/epoch {epoch}".encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _probe(program: Program, test: Batches, device: torch.device) -> Probe:
+def _sample(test: Batches, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Samples from all over the test set, all of one shape, with their labels."""
     random = _random()  # loaders draw a seed for each pass
-    images, labels = next(iter(test))
+    share = -(-_SAMPLES // len(test))
+    picked = []
+    for x, y in test:
+        evenly = torch.linspace(0, len(y) - 1, min(share, len(y))).long()
+        picked.append((x[evenly], y[evenly]))
     _set_random(random)
-    x, y = images[:_PROBED].to(device), labels[:_PROBED].to(device)
+    alike = [(x, y) for x, y in picked if x.shape[1:] == picked[0][0].shape[1:]]
+    return torch.cat([x for x, _ in alike]).to(device), torch.cat([y for _, y in alike]).to(device)
+
+
+def _probe(program: Program, sample: tuple[Tensor, Tensor]) -> Probe:
+    evenly = torch.linspace(0, len(sample[1]) - 1, min(_GRADIENTS, len(sample[1]))).long()
+    x, y = (tensor[evenly] for tensor in sample)
     return Probe(program, lambda net: functional.cross_entropy(net(x), y))
 
 
-def _record(run: _Run, probe: Probe, test: Batches, device: torch.device) -> None:
+def _record(run: _Run, sample: tuple[Tensor, Tensor]) -> None:
     _check(run)
-    random = _random()
-    masked, binary = _accuracies(run.program, test, device)
-    _set_random(random)
-    probe.record(masked, binary)
+    if run.probe:
+        run.probe.record(*_accuracies(run.program, [sample], sample[0].device))
 
 
 def _accuracies(program: Program, test: Batches, device: torch.device) -> tuple[float, float]:
@@ -277,10 +288,13 @@ def restore(program: Program, folder: Path) -> dict[str, Any]:
 
 
 def _check(run: _Run) -> None:
-    """Stop where a loss was not finite, and say in which step."""
+    """Stop where a loss or a weight was not finite, and say in which step."""
     if found := run.bad.found():
         step, loss = found
-        raise _diverged(run, [f"loss {loss} at step {step}, {turning(run.program.plan, step)}"])
+        what = (
+            f"weights that are not finite after step {step}" if math.isfinite(loss) else f"loss {loss} at step {step}"
+        )
+        raise _diverged(run, [f"{what}, {turning(run.program.plan, step)}"])
 
 
 def _diverged(run: _Run, faults: list[str]) -> FrostlineError:

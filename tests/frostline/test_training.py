@@ -100,18 +100,23 @@ class PoisonedAt:
             self.served += 1
 
 
-@pytest.mark.parametrize(
-    ("step", "turning"), [(0, "while depth 2 was turning"), (7, "while depth 3 was turning"), (11, "outside of any")]
-)
+@pytest.mark.parametrize(("step", "turning"), [(0, "depth 2 was turning"), (5, "depth 2 was turning")])
 def test_a_loss_that_is_not_finite_names_its_step_and_what_was_turning(tmp_path: Path, step: int, turning: str) -> None:
-    with pytest.raises(FrostlineError, match=f"loss nan at step {step}, {turning}"):
+    with pytest.raises(FrostlineError, match=f"loss nan at step {step}, while {turning}"):
+        run(tmp_path, PoisonedAt(data()[0], step))
+
+
+@pytest.mark.parametrize(("step", "turning"), [(6, "while depth 3 was turning"), (10, "outside of any window")])
+def test_weights_that_a_settled_depth_hides_from_the_loss_are_seen(tmp_path: Path, step: int, turning: str) -> None:
+    """The sign of what is not a number is -1."""
+    with pytest.raises(FrostlineError, match=f"weights that are not finite after step {step}, {turning}"):
         run(tmp_path, PoisonedAt(data()[0], step), progression__tail=2)
 
 
 def test_after_a_bad_loss_the_last_good_checkpoint_goes_on(tmp_path: Path) -> None:
     whole, expected = run(tmp_path / "whole", data()[0])
-    with pytest.raises(FrostlineError, match=r"loss nan at step 6, .*\n.*the last good checkpoint is kept"):
-        run(tmp_path / "parts", PoisonedAt(data()[0], 6))
+    with pytest.raises(FrostlineError, match=r"loss nan at step 5, .*\n.*the last good checkpoint is kept"):
+        run(tmp_path / "parts", PoisonedAt(data()[0], 5))
     with (tmp_path / "parts" / "history.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["4"]
     resumed, history = run(tmp_path / "parts", data()[0])
@@ -136,28 +141,29 @@ def test_ctrl_c_saves_no_bad_state(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-class Spoiling(torch.optim.SGD):
-    """Writes infinity into a weight in its eighth step, which a settled mask hides from the loss."""
-
-    steps = 0
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        super().step()
-        self.steps += 1
-        if self.steps == 8:
-            self.param_groups[0]["params"][4].data.view(-1)[0] = torch.inf
-
-
-def test_a_weight_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
-    program = fl.compile(model(), spec(progression__tail=6), (train_x(),), total_steps=EPOCHS * 4)
-    spoilt = "3.weight"
-    assert [name for name, _ in program.net.named_parameters()][4] == spoilt
-    optimizer = Spoiling(program.net.parameters(), lr=0.1)
-    with pytest.raises(
-        FrostlineError, match=f"{spoilt} is not finite after step 7\n.*the last good checkpoint is kept"
-    ):
-        fit(program, optimizer, data()[0], data()[1], EPOCHS, tmp_path, QUIET)
+def test_a_state_that_is_not_a_number_is_never_saved(tmp_path: Path) -> None:
+    """Running statistics count neither in the loss nor among the weights."""
+    program = fl.compile(model(), spec(), (train_x(),), total_steps=EPOCHS * 4)
+    optimizer = torch.optim.SGD(program.net.parameters(), lr=0.1)
+    statistics = dict(program.net.named_buffers())["4.running_mean"]
+    train = Spoiling(data()[0], statistics, 7)
+    with pytest.raises(FrostlineError, match=r"4\.running_mean is not finite after step 7\n.*good checkpoint is kept"):
+        fit(program, optimizer, train, data()[1], EPOCHS, tmp_path, QUIET)
     assert fl.load_checkpoint(tmp_path / "checkpoint.pt")["program"]["step"] == 4
+
+
+class Spoiling(PoisonedAt):
+    """Batches that come with a tensor of the model turned to NaN in one step, and themselves stay good."""
+
+    def __init__(self, batches: Batches, tensor: Tensor, step: int) -> None:
+        super().__init__(batches, -1)
+        self.tensor, self.spoilt = tensor, step
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in super().__iter__():
+            if self.served == self.spoilt:
+                self.tensor.fill_(torch.nan)
+            yield batch
 
 
 def probed(folder: Path, train: Any) -> tuple[fl.Program, list[Epoch]]:
