@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
@@ -28,6 +29,15 @@ def record(step: int, depth: int, gradient: float = 0.1, masked: float | None = 
 def table(path: Path, records: list[Record]) -> Path:
     write_records(path / "probe.csv", records)
     return path / "probe.csv"
+
+
+def points(line: Any) -> Any:
+    return line.get_xydata().tolist()
+
+
+def values(mesh: Any) -> Any:
+    """What a map shows, depth by step; masked where it shows nothing."""
+    return mesh.get_array()
 
 
 ROWS = [record(step, depth, gradient=depth * step / 100) for step in range(0, 40, 5) for depth in (1, 2, 3)]
@@ -59,23 +69,23 @@ def test_any_table_is_drawn(tmp_path: Path, rows: list[Record]) -> None:
 def test_three_panels_share_the_steps_and_say_what_they_show() -> None:
     sawtooth, blockade, progression = _figure(ROWS).axes[:3]
     assert [panel.get_xlim() for panel in (sawtooth, blockade, progression)] == [(0, 40)] * 3
-    steps, shares = sawtooth.lines[0].get_data()
-    assert (list(steps), list(shares)) == (list(range(0, 40, 5)), [0.5] * 8)
-    assert list(sawtooth.lines[1].get_data()[1]) == [0.25] * 8
-    arriving, blocked = (mesh.get_array() for mesh in blockade.collections)
+    masked, binary = (points(line) for line in sawtooth.lines)
+    assert masked == [[step, 0.5] for step in range(0, 40, 5)]
+    assert binary == [[step, 0.25] for step in range(0, 40, 5)]
+    arriving, blocked = map(values, blockade.collections)
     assert arriving.mask[:, 0].all()
     assert not blocked.mask[:, 0].any()
     assert arriving[:, 1:].max() == 3 * 35 / 100
     assert blocked[:, 1:].mask.all()
-    assert progression.collections[0].get_array()[0].tolist() == [0, 0.5, 1, 1, 1, 1, 1, 1]
+    assert values(progression.collections[0])[0].tolist() == [0, 0.5, 1, 1, 1, 1, 1, 1]
     assert [label.get_text() for label in blockade.get_yticklabels()] == ["1", "2", "3"]
 
 
 def test_the_sites_of_a_depth_are_one_cell() -> None:
     rows = [record(0, 1, gradient=3), record(0, 1, gradient=4, site="a", kind="activation", fraction=0.5)]
     _, blockade, progression = _figure(rows).axes[:3]
-    assert blockade.collections[0].get_array().tolist() == [[5]]
-    assert progression.collections[0].get_array().tolist() == [[0.25]]
+    assert values(blockade.collections[0]).tolist() == [[5]]
+    assert values(progression.collections[0]).tolist() == [[0.25]]
 
 
 def test_the_users_own_style_stays(tmp_path: Path) -> None:

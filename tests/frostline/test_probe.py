@@ -67,7 +67,7 @@ def test_the_gradient_is_that_of_the_loss_in_the_masked_value() -> None:
     """While nothing is frozen and no weight leaves [-1, 1], it is the parameter's own."""
     program = program_of()
     rows = probed(program, step=0)
-    loss(program.net.train()).backward()  # type: ignore[no-untyped-call]
+    loss(program.net.train()).backward()
     parameters = dict(program.net.named_parameters())
     weights = [row for row in rows if row.kind == "weight"]
     expected = [float(parameters[row.site].grad.norm()) for row in weights]  # type: ignore[union-attr]
@@ -168,7 +168,7 @@ def nothing_changes(net: nn.Module) -> Iterator[None]:
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_a_record_leaves_no_trace(model: Callable[[], nn.Module], training: bool) -> None:
     program = fl.compile(model(), spec(binarize__keep_float=[]), (SMALL[:2],), total_steps=40)
-    functional.cross_entropy(program.net(SMALL), Y).backward()  # type: ignore[no-untyped-call]
+    functional.cross_entropy(program.net(SMALL), Y).backward()
     program.driver.resume(3)
     program.net.train(training)
     next(module for module in program.net.modules() if isinstance(module, nn.BatchNorm1d)).eval()
@@ -195,7 +195,7 @@ def test_training_with_records_is_training_without(every: int) -> None:
         optimizer = torch.optim.SGD(program.net.parameters(), lr=0.1, momentum=0.9)
         probe = fl.Probe(program, lambda net: functional.cross_entropy(net(SMALL), Y))
         while program.step < 9:
-            functional.cross_entropy(program.net(torch.randn(16, 4)), Y).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(program.net(torch.randn(16, 4)), Y).backward()
             if records and program.step % every == 0:
                 probe.record()
             optimizer.step()
