@@ -27,6 +27,7 @@ class FirstBad:
         The sign of NaN is -1.
         """
         largest = torch.nn.utils.get_total_norm([one for one in weights if one.requires_grad], math.inf)
+        loss, largest = (one.to(self._step.device) for one in (loss, largest))
         new = ~(torch.isfinite(loss) & torch.isfinite(largest)) & (self._step < 0)
         self._step.masked_fill_(new, step)
         self._loss = torch.where(new, loss, self._loss)

@@ -114,11 +114,15 @@ class Probe:
         """Go on with the table of a saved state. Raises CheckpointError when it is none, or of another program."""
         try:
             records, signs = read(state["table"], "its table"), dict(state["signs"])
+            shapes = {name: tuple(one.shape) for name, one in signs.items()}
         except (FileError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError("this is not the state of a probe", [Offence(first_line(error))]) from error
-        foreign = sorted(({row.site for row in records} | signs.keys()) - self._turns.keys())
-        if foreign:
-            offences = [Offence(f"{name} turns only in the checkpoint") for name in foreign]
+        own = {name: turn.site.shape for name, turn in self._turns.items()}
+        foreign = sorted(({row.site for row in records} | signs.keys()) - own.keys())
+        offences = [Offence(f"{name} turns only in the checkpoint") for name in foreign]
+        unlike = [name for name in shapes if name in own and shapes[name] != own[name]]
+        offences += [Offence(f"{name} has another shape in the checkpoint") for name in unlike]
+        if offences:
             raise CheckpointError("the probe's state is of another program", offences)
         self._records, self._signs = records, signs
 
