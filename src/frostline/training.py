@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from frostline.compiler.capture.user_line import user_line
@@ -27,6 +27,7 @@ from frostline.compiler.checkpoint import load_checkpoint, save_checkpoint
 from frostline.compiler.files import replacing
 from frostline.divergence import FirstBad, not_finite, turning
 from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, first_line
+from frostline.measuring import Batches, accuracies, evenly, samples
 from frostline.probe import Probe
 from frostline.program import Program
 
@@ -38,14 +39,6 @@ _LOOKS = 50
 """The steps between two looks at the losses, each of which waits for the device."""
 _SAMPLES, _GRADIENTS = 128, 32
 """The test samples of which a probe is given accuracies, and of those the ones that it follows the gradient of."""
-
-
-class Batches(Protocol):
-    """What can be iterated over again and again for batches of inputs and labels, and knows how many there are."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -101,7 +94,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     console = console or Console()
     device = next(program.net.parameters()).device
-    sample = _sample(test, device) if probe_every else None
+    sample = samples(test, _SAMPLES, device) if probe_every else None
     probe = _probe(program, sample) if sample else None
     run = _Run(program, optimizer, folder, FirstBad(device), probe)
     history = _resume(run, console)
@@ -129,19 +122,6 @@ def fit(
             if interrupted.is_set():
                 raise _interrupted(program, folder)
     return history
-
-
-def accuracy(net: nn.Module, batches: Batches, device: torch.device) -> float:
-    """The share of samples whose largest output is their label, in eval mode."""
-    training = net.training
-    net.eval()
-    right = total = 0
-    with torch.no_grad():
-        for x, y in batches:
-            right += int((net(x.to(device)).argmax(-1) == y.to(device)).sum())
-            total += len(y)
-    net.train(training)
-    return right / max(total, 1)
 
 
 def _step(run: _Run, batch: Any, device: torch.device) -> Tensor:
@@ -190,41 +170,20 @@ def _seed(seed: int, epoch: int) -> int:
     return int.from_bytes(blake2b(f"{seed}/epoch {epoch}".encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _sample(test: Batches, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Samples from all over the test set, all of one shape, with their labels."""
-    random = _random()  # loaders draw a seed for each pass
-    share = -(-_SAMPLES // len(test))
-    picked = []
-    for x, y in test:
-        evenly = torch.linspace(0, len(y) - 1, min(share, len(y))).long()
-        picked.append((x[evenly], y[evenly]))
-    _set_random(random)
-    alike = [(x, y) for x, y in picked if x.shape[1:] == picked[0][0].shape[1:]]
-    return torch.cat([x for x, _ in alike]).to(device), torch.cat([y for _, y in alike]).to(device)
-
-
 def _probe(program: Program, sample: tuple[Tensor, Tensor]) -> Probe:
-    evenly = torch.linspace(0, len(sample[1]) - 1, min(_GRADIENTS, len(sample[1]))).long()
-    x, y = (tensor[evenly] for tensor in sample)
+    x, y = evenly(sample, _GRADIENTS)
     return Probe(program, lambda net: functional.cross_entropy(net(x), y))
 
 
 def _record(run: _Run, sample: tuple[Tensor, Tensor]) -> None:
     _check(run)
     if run.probe:
-        run.probe.record(*_accuracies(run.program, [sample], sample[0].device))
-
-
-def _accuracies(program: Program, test: Batches, device: torch.device) -> tuple[float, float]:
-    """Masked and fully binary."""
-    masked = accuracy(program.net, test, device)
-    with program.binarized() as net:
-        return masked, accuracy(net, test, device)
+        run.probe.record(*accuracies(run.program, [sample], sample[0].device))
 
 
 def _measure(program: Program, test: Batches, epoch: int, loss: float, device: torch.device) -> Epoch:
     window = program.plan.window_at(program.step - 1)
-    masked, binary = _accuracies(program, test, device)
+    masked, binary = accuracies(program, test, device)
     return Epoch(epoch, program.step, window.label if window else "", loss, masked, binary)
 
 

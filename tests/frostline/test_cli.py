@@ -174,7 +174,7 @@ def test_a_run_is_probed_and_drawn(run: Run, tmp_path: Path) -> None:
 
 def test_a_run_that_is_not_done_is_not_exported(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
-    monkeypatch.setattr("frostline.training.accuracy", interrupt_at_once)
+    monkeypatch.setattr("frostline.measuring.accuracy", interrupt_at_once)
     words = ["train", SPEC, *FACTORIES, "--epochs", 5, "--run", folder]
     code, _, err = run(*words)
     assert code == 130
