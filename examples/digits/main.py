@@ -20,7 +20,7 @@ from frostline.training import Interrupted, fit
 HERE = Path(__file__).parent
 RUN = Path("runs/digits")
 EPOCHS = 24
-PROBE_EVERY = 7
+PROBE_EVERY = 10
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def written(records: Iterable[Record]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Record.model_fields)
-    writer.writerows(record.model_dump().values() for record in records)
+    writer.writerows([cell for _, cell in record] for record in records)
     return text.getvalue()
 
 
