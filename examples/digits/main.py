@@ -1,4 +1,6 @@
-"""The whole path on handwritten digits: plan, train, freeze, export, prove. Ctrl-C and start again: it goes on.
+"""The whole path on handwritten digits: plan, train, look inside, freeze, export, prove.
+
+Ctrl-C and start again: it goes on.
 
 Run it with `python -m examples.digits.main`.
 """
@@ -18,6 +20,7 @@ from frostline.training import Interrupted, fit
 HERE = Path(__file__).parent
 RUN = Path("runs/digits")
 EPOCHS = 24
+PROBE_EVERY = 10
 
 
 def main() -> None:
@@ -32,7 +35,8 @@ def main() -> None:
     print(program.plan, end="\n\n")
 
     optimizer = torch.optim.SGD(program.net.parameters(), lr=0.05, momentum=0.9)
-    fit(program, optimizer, train, test, EPOCHS, RUN)
+    fit(program, optimizer, train, test, EPOCHS, RUN, probe_every=PROBE_EVERY)
+    fl.draw(RUN / "probe.csv", RUN / "probe.png")
 
     path = RUN / "model.onnx"
     certificate = fl.export(program.freeze(), path, inputs=(images,))
@@ -40,6 +44,7 @@ def main() -> None:
     logits = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
     accuracy = (logits.argmax(1) == labels.numpy()).mean()
     print(f"\n{certificate}\n")
+    print(f"{RUN / 'probe.png'} shows accuracy, gradient and progress, depth by depth")
     print(f"{path} in ONNX Runtime ({session.get_providers()[0]}): {accuracy:.1%} of {len(labels)} test digits")
 
 

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from frostline.compiler.verify import verify as verify
     from frostline.doctor import Diagnosis as Diagnosis
     from frostline.doctor import diagnose as diagnose
+    from frostline.drawing import draw as draw
     from frostline.exporting import export as export
     from frostline.passes.lowering import lower as lower
+    from frostline.probe import Probe as Probe
     from frostline.program import Program as Program
     from frostline.program import compile as compile
     from frostline.schedules import ScheduleSpec as ScheduleSpec
@@ -49,12 +51,14 @@ _HOMES = {
     "Driver": "compiler.driver",
     "Graph": "compiler.graph",
     "Plan": "compiler.plan",
+    "Probe": "probe",
     "Program": "program",
     "ScheduleSpec": "schedules",
     "Site": "compiler.sites",
     "capture": "compiler.capture",
     "compile": "program",
     "diagnose": "doctor",
+    "draw": "drawing",
     "edit_spec": "schedules",
     "export": "exporting",
     "load_checkpoint": "compiler.checkpoint",

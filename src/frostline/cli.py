@@ -119,6 +119,9 @@ def train(
     learning_rate: Annotated[float, typer.Option("--lr", help="The constant learning rate of SGD.")] = 0.1,
     momentum: Annotated[float, typer.Option(help="The momentum of SGD.")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="The weight decay of SGD.")] = 0.0,
+    probe_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Record what arrives at each depth in RUN/probe.csv.", min=1)
+    ] = None,
 ) -> None:
     """Train a classifier along a plan: SGD with a constant rate, cross-entropy, on the GPU where there is one.
 
@@ -134,8 +137,21 @@ def train(
     optimizer = optimizer_of(program, recipe)
     begin_run(run, schedule, recipe)
     typer.echo(program.plan)
-    history = fit(program, optimizer, training, test, epochs, run)
+    history = fit(program, optimizer, training, test, epochs, run, probe_every=probe_every)
     typer.echo(f"fully binary accuracy {history[-1].binary:.1%}; now: frostline export {run}")
+
+
+@app.command()
+def draw(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="The probe.csv of a run, or of fl.Probe.")],
+    out: Annotated[Path | None, typer.Option(help="A png, svg or pdf; TABLE.png by default, beside the table.")] = None,
+) -> None:
+    """Draw the table of a probe: accuracy, the gradient that arrives at each depth, and progress, over the steps."""
+    from frostline.drawing import draw as draw_table
+
+    picture = out or table.with_suffix(".png")
+    draw_table(table, picture)
+    typer.echo(f"written {picture}")
 
 
 @app.command()

@@ -6,6 +6,7 @@ It uses nothing but the public interface; your own loop needs only `program.adva
 from __future__ import annotations
 
 import csv
+import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,30 +14,31 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from frostline.compiler.capture.user_line import user_line
 from frostline.compiler.checkpoint import load_checkpoint, save_checkpoint
 from frostline.compiler.files import replacing
-from frostline.errors import CheckpointError, FrostlineError, Offence, first_line
+from frostline.divergence import FirstBad, not_finite, turning
+from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, first_line
+from frostline.measuring import Batches, accuracies, evenly, samples
+from frostline.probe import Probe
 from frostline.program import Program
 
 CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.csv"
+PROBE = "probe.csv"
 
-
-class Batches(Protocol):
-    """What can be iterated over again and again for batches of inputs and labels, and knows how many there are."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-    def __len__(self) -> int: ...
+_LOOKS = 50
+"""The steps between two looks at the losses, each of which waits for the device."""
+_SAMPLES, _GRADIENTS = 128, 32
+"""The test samples of which a probe is given accuracies, and of those the ones that it follows the gradient of."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,17 @@ class Interrupted(FrostlineError):  # noqa: N818
     exit_code = 130
 
 
+@dataclass(frozen=True)
+class _Run:
+    """What a run's checkpoint holds, where it is, and the first step whose loss was not finite."""
+
+    program: Program
+    optimizer: torch.optim.Optimizer
+    folder: Path
+    bad: FirstBad
+    probe: Probe | None
+
+
 def fit(
     program: Program,
     optimizer: torch.optim.Optimizer,
@@ -65,30 +78,45 @@ def fit(
     epochs: int,
     folder: Path,
     console: Console | None = None,
+    probe_every: int | None = None,
 ) -> list[Epoch]:
     """Train to the end of the plan, or on from the checkpoint in `folder`, and return the history.
 
-    A checkpoint is written after every epoch, and on Ctrl-C, which raises Interrupted. Raises CheckpointError when the
-    folder's checkpoint is damaged or of another run, FrostlineError when the loss is no longer finite.
+    A checkpoint is written after every epoch, and on Ctrl-C, which raises Interrupted. With `probe_every`, a Probe
+    records every so many steps, with both accuracies of 128 test samples, and `probe.csv` is written beside the
+    history; training itself stays the same to the bit.
+
+    Raises CheckpointError when the folder's checkpoint is damaged or of another run, and FrostlineError, naming the
+    step and what was turning, when the loss or a weight is no longer finite: the last good checkpoint is kept then.
     """
+    if probe_every is not None and probe_every < 1:
+        raise UsageError(f"probe_every is a positive number of steps, not {probe_every}")
     folder.mkdir(parents=True, exist_ok=True)
     console = console or Console()
-    history = _resume(program, optimizer, folder, console)
     device = next(program.net.parameters()).device
+    sample = samples(test, _SAMPLES, device) if probe_every else None
+    probe = _probe(program, sample) if sample else None
+    run = _Run(program, optimizer, folder, FirstBad(device), probe)
+    history = _resume(run, console)
+    last = epochs * len(train)
     with _interrupts() as interrupted, _progress(console) as progress:
-        task = progress.add_task("", total=epochs * len(train), completed=program.step, status="")
+        task = progress.add_task("", total=last, completed=program.step, status="")
+        if sample and program.step == 0:
+            _record(run, sample)
         for epoch in range(program.step // len(train), epochs):
             loss = torch.zeros(())
             for batch in _rest(train, program, epoch, folder):
-                loss = _step(program, optimizer, batch, device)
+                loss = _step(run, batch, device)
+                if program.step % _LOOKS == 0:
+                    _check(run)
+                if sample and probe_every and (program.step % probe_every == 0 or program.step == last):
+                    _record(run, sample)
                 progress.update(task, completed=program.step, status=_status(program, history))
                 if interrupted.is_set() and program.step % len(train):
-                    _save(program, optimizer, history, folder)
+                    _save(run, history)
                     raise _interrupted(program, folder)
-            if not torch.isfinite(loss):
-                raise _diverged(program, loss, folder)
             history.append(_measure(program, test, epoch + 1, float(loss), device))
-            _save(program, optimizer, history, folder)
+            _save(run, history)
             if not console.is_terminal:
                 console.print(_row(history[-1]), soft_wrap=True)
             if interrupted.is_set():
@@ -96,32 +124,21 @@ def fit(
     return history
 
 
-def accuracy(net: nn.Module, batches: Batches, device: torch.device) -> float:
-    """The share of samples whose largest output is their label, in eval mode."""
-    training = net.training
-    net.eval()
-    right = total = 0
-    with torch.no_grad():
-        for x, y in batches:
-            right += int((net(x.to(device)).argmax(-1) == y.to(device)).sum())
-            total += len(y)
-    net.train(training)
-    return right / max(total, 1)
-
-
-def _step(program: Program, optimizer: torch.optim.Optimizer, batch: Any, device: torch.device) -> Tensor:
+def _step(run: _Run, batch: Any, device: torch.device) -> Tensor:
     x, y = batch
+    program = run.program
     program.net.train()
     try:
         loss = functional.cross_entropy(program.net(x.to(device)), y.to(device))
-        optimizer.zero_grad()
+        run.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         shown = f"the batch: inputs {x.dtype} {list(x.shape)}, labels {y.dtype} {list(y.shape)}"
         remedy = "inputs have the example's shape beside the batch, labels are class numbers"
         what = f"{first_line(error)}; {shown}"
         raise FrostlineError(f"step {program.step} failed", [Offence(what, user_line(error), remedy)]) from error
-    optimizer.step()
+    run.optimizer.step()
+    run.bad.see(program.step, loss.detach(), program.net.parameters())
     program.advance()
     return loss.detach()
 
@@ -153,41 +170,62 @@ def _seed(seed: int, epoch: int) -> int:
     return int.from_bytes(blake2b(f"{seed}/epoch {epoch}".encode(), digest_size=8).digest(), "big") >> 1
 
 
+def _probe(program: Program, sample: tuple[Tensor, Tensor]) -> Probe:
+    x, y = evenly(sample, _GRADIENTS)
+    return Probe(program, lambda net: functional.cross_entropy(net(x), y))
+
+
+def _record(run: _Run, sample: tuple[Tensor, Tensor]) -> None:
+    _check(run)
+    if run.probe:
+        run.probe.record(*accuracies(run.program, [sample], sample[0].device))
+
+
 def _measure(program: Program, test: Batches, epoch: int, loss: float, device: torch.device) -> Epoch:
     window = program.plan.window_at(program.step - 1)
-    masked = accuracy(program.net, test, device)
-    with program.binarized() as net:
-        binary = accuracy(net, test, device)
+    masked, binary = accuracies(program, test, device)
     return Epoch(epoch, program.step, window.label if window else "", loss, masked, binary)
 
 
-def _save(program: Program, optimizer: torch.optim.Optimizer, history: list[Epoch], folder: Path) -> None:
+def _save(run: _Run, history: list[Epoch]) -> None:
+    """Write the run's files, unless its state is bad."""
+    _check(run)
+    names = list(not_finite(run.program.net))
+    if names:
+        raise _diverged(run, [f"{name} is not finite after step {run.program.step - 1}" for name in names])
     state = {
-        "program": program.state_dict(),
-        "net": program.net.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "program": run.program.state_dict(),
+        "net": run.program.net.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
         "history": [asdict(row) for row in history],
         "random": _random(),
     }
-    save_checkpoint(folder / CHECKPOINT, state)
-    with replacing(folder / HISTORY) as part, part.open("w", newline="") as file:
+    if run.probe:
+        state["probe"] = run.probe.state_dict()
+    save_checkpoint(run.folder / CHECKPOINT, state)
+    with replacing(run.folder / HISTORY) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in history)
+    if run.probe:
+        run.probe.write(run.folder / PROBE)
 
 
-def _resume(program: Program, optimizer: torch.optim.Optimizer, folder: Path, console: Console) -> list[Epoch]:
-    if not (folder / CHECKPOINT).exists():
+def _resume(run: _Run, console: Console) -> list[Epoch]:
+    program, path = run.program, run.folder / CHECKPOINT
+    if not path.exists():
         return []
-    state = restore(program, folder)
+    state = restore(program, run.folder)
     try:
-        optimizer.load_state_dict(state["optimizer"])
+        run.optimizer.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / CHECKPOINT} is of another optimizer", [Offence(str(error))]) from error
+        raise CheckpointError(f"{path} is of another optimizer", [Offence(str(error))]) from error
+    if run.probe and "probe" in state:
+        run.probe.load_state_dict(state["probe"])
     total = program.plan.total_steps
     said = "is trained already" if program.step >= total else "continues"
-    console.print(f"{folder} {said} at step {program.step} of {total}", soft_wrap=True)
+    console.print(f"{run.folder} {said} at step {program.step} of {total}", soft_wrap=True)
     return history
 
 
@@ -208,12 +246,21 @@ def restore(program: Program, folder: Path) -> dict[str, Any]:
     return state
 
 
-def _diverged(program: Program, loss: Tensor, folder: Path) -> FrostlineError:
-    window = program.plan.window_at(program.step - 1)
-    turning = f"while {window.label} was turning" if window else "outside of any window"
-    kept = "; the last good checkpoint is kept" if (folder / CHECKPOINT).exists() else ""
-    what = f"loss {float(loss)} at step {program.step}, {turning}"
-    return FrostlineError("training diverged", [Offence(what, None, f"lower the learning rate{kept}")])
+def _check(run: _Run) -> None:
+    """Stop where a loss or a weight was not finite, and say in which step."""
+    if found := run.bad.found():
+        step, loss = found
+        what = (
+            f"weights that are not finite after step {step}" if math.isfinite(loss) else f"loss {loss} at step {step}"
+        )
+        raise _diverged(run, [f"{what}, {turning(run.program.plan, step)}"])
+
+
+def _diverged(run: _Run, faults: list[str]) -> FrostlineError:
+    kept = "; the last good checkpoint is kept" if (run.folder / CHECKPOINT).exists() else ""
+    return FrostlineError(
+        "training diverged", [Offence(what, None, f"lower the learning rate{kept}") for what in faults]
+    )
 
 
 def _interrupted(program: Program, folder: Path) -> Interrupted:

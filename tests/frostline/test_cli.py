@@ -119,6 +119,9 @@ MODULE = "tests.models.factories"
         (["check", "none.yaml"], 3, "cannot read the spec none.yaml"),
         (["verify", "none.onnx"], 8, "cannot read none.onnx"),
         (["show", SPEC], 8, "is not an ONNX model"),
+        (["draw", "none.csv"], 8, "cannot read none.csv"),
+        (["draw", SPEC], 8, "schedules/stompp.yaml:1: its first line is not step,depth,kind"),
+        (["draw", "none.csv", "--out", "p.bmp"], 2, "end it in .png, .svg, .pdf"),
         (["export", "nowhere"], 7, "nowhere is not the folder of a run"),
         (["train", SPEC, "--model", "a:b"], 2, "Missing option"),
         (["fly"], 2, "No such command"),
@@ -133,7 +136,7 @@ def test_bad_input_is_a_message_and_an_exit_code(run: Run, words: list[object], 
 def test_help_teaches(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("check", "schema", "plan", "train", "export", "verify", "show"):
+    for command in ("check", "schema", "plan", "train", "draw", "export", "verify", "show"):
         assert command in out
     assert "A first run" in out
 
@@ -159,9 +162,19 @@ def test_a_start_that_failed_leaves_no_run_behind(run: Run, tmp_path: Path) -> N
     assert run("export", folder)[0] == 0
 
 
+def test_a_run_is_probed_and_drawn(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["--epochs", 5, "--lr", 0.05, "--run", folder, "--probe-every", 10]
+    assert run("train", SPEC, *FACTORIES, *words)[0] == 0
+    assert run("draw", folder / "probe.csv") == (0, f"written {folder}/probe.png\n", "")
+    assert run("draw", folder / "probe.csv", "--out", tmp_path / "p.svg") == (0, f"written {tmp_path}/p.svg\n", "")
+    assert (folder / "probe.png").read_bytes().startswith(b"\x89PNG")
+    assert "</svg>" in (tmp_path / "p.svg").read_text()
+
+
 def test_a_run_that_is_not_done_is_not_exported(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
-    monkeypatch.setattr("frostline.training.accuracy", interrupt_at_once)
+    monkeypatch.setattr("frostline.measuring.accuracy", interrupt_at_once)
     words = ["train", SPEC, *FACTORIES, "--epochs", 5, "--run", folder]
     code, _, err = run(*words)
     assert code == 130

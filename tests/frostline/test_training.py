@@ -13,7 +13,8 @@ from rich.console import Console
 from torch import Tensor
 
 import frostline as fl
-from frostline.errors import CheckpointError, FrostlineError
+from frostline.errors import CheckpointError, FrostlineError, UsageError
+from frostline.records import read_records
 from frostline.training import Epoch, Interrupted, fit
 from tests.models.factories import Batches, data, model
 from tests.models.small import spec
@@ -84,11 +85,119 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
         run(tmp_path, data()[0])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    poisoned = [(x * torch.nan, y) for x, y in data()[0]]
-    with pytest.raises(FrostlineError, match="loss nan at step 4, while depth 2 was turning"):
-        run(tmp_path, poisoned)
+class PoisonedAt:
+    """Batches of which one, counted over all epochs, is not a number."""
+
+    def __init__(self, batches: Batches, step: int) -> None:
+        self.batches, self.step, self.served = batches, step, 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for x, y in self.batches:
+            yield (x * torch.nan if self.served == self.step else x), y
+            self.served += 1
+
+
+@pytest.mark.parametrize(("step", "turning"), [(0, "depth 2 was turning"), (5, "depth 2 was turning")])
+def test_a_loss_that_is_not_finite_names_its_step_and_what_was_turning(tmp_path: Path, step: int, turning: str) -> None:
+    with pytest.raises(FrostlineError, match=f"loss nan at step {step}, while {turning}"):
+        run(tmp_path, PoisonedAt(data()[0], step))
+
+
+@pytest.mark.parametrize(("step", "turning"), [(6, "while depth 3 was turning"), (10, "outside of any window")])
+def test_weights_that_a_settled_depth_hides_from_the_loss_are_seen(tmp_path: Path, step: int, turning: str) -> None:
+    """The sign of what is not a number is -1."""
+    with pytest.raises(FrostlineError, match=f"weights that are not finite after step {step}, {turning}"):
+        run(tmp_path, PoisonedAt(data()[0], step), progression__tail=2)
+
+
+def test_after_a_bad_loss_the_last_good_checkpoint_goes_on(tmp_path: Path) -> None:
+    whole, expected = run(tmp_path / "whole", data()[0])
+    with pytest.raises(FrostlineError, match=r"loss nan at step 5, .*\n.*the last good checkpoint is kept"):
+        run(tmp_path / "parts", PoisonedAt(data()[0], 5))
+    with (tmp_path / "parts" / "history.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["4"]
+    resumed, history = run(tmp_path / "parts", data()[0])
+    assert history == expected
+    one, other = whole.net.state_dict(), resumed.net.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_bad_loss_is_noticed_long_before_the_end_of_an_epoch(tmp_path: Path) -> None:
+    batches = PoisonedAt(data()[0] * 40, 3)
+    program = fl.compile(model(), spec(), (train_x(),), total_steps=160)
+    optimizer = torch.optim.SGD(program.net.parameters(), lr=0.1)
+    with pytest.raises(FrostlineError, match="loss nan at step 3,"):
+        fit(program, optimizer, batches, data()[1], 1, tmp_path, QUIET)
+    assert batches.served < 100
     assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_ctrl_c_saves_no_bad_state(tmp_path: Path) -> None:
+    with pytest.raises(FrostlineError, match="loss nan at step 1,"):
+        run(tmp_path, InterruptedAfter(list(PoisonedAt(data()[0], 1)), 3))
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_state_that_is_not_a_number_is_never_saved(tmp_path: Path) -> None:
+    """Running statistics count neither in the loss nor among the weights."""
+    program = fl.compile(model(), spec(), (train_x(),), total_steps=EPOCHS * 4)
+    optimizer = torch.optim.SGD(program.net.parameters(), lr=0.1)
+    statistics = dict(program.net.named_buffers())["4.running_mean"]
+    train = Spoiling(data()[0], statistics, 7)
+    with pytest.raises(FrostlineError, match=r"4\.running_mean is not finite after step 7\n.*good checkpoint is kept"):
+        fit(program, optimizer, train, data()[1], EPOCHS, tmp_path, QUIET)
+    assert fl.load_checkpoint(tmp_path / "checkpoint.pt")["program"]["step"] == 4
+
+
+class Spoiling(PoisonedAt):
+    """Batches that come with a tensor of the model turned to NaN in one step, and themselves stay good."""
+
+    def __init__(self, batches: Batches, tensor: Tensor, step: int) -> None:
+        super().__init__(batches, -1)
+        self.tensor, self.spoilt = tensor, step
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in super().__iter__():
+            if self.served == self.spoilt:
+                self.tensor.fill_(torch.nan)
+            yield batch
+
+
+def probed(folder: Path, train: Any) -> tuple[fl.Program, list[Epoch]]:
+    torch.manual_seed(0)
+    program = fl.compile(model(), spec(), (train_x(),), total_steps=EPOCHS * 4)
+    optimizer = torch.optim.SGD(program.net.parameters(), lr=0.1, momentum=0.9)
+    return program, fit(program, optimizer, train, data()[1], EPOCHS, folder, QUIET, probe_every=5)
+
+
+def test_a_probe_records_beside_the_history_and_changes_nothing(tmp_path: Path) -> None:
+    plain, expected = run(tmp_path / "plain", Noisy(data()[0]))
+    program, history = probed(tmp_path / "probed", Noisy(data()[0]))
+    assert history == expected
+    one, other = plain.net.state_dict(), program.net.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    rows = read_records(tmp_path / "probed" / "probe.csv")
+    assert [row.step for row in rows if row.site == "3.weight"] == [0, 5, 10, 12]
+    assert (rows[-1].masked, rows[-1].binary) == (history[-1].masked, history[-1].binary)
+    assert not (tmp_path / "plain" / "probe.csv").exists()
+
+
+@pytest.mark.parametrize("count", [4, 6])
+def test_a_table_goes_on_after_ctrl_c(tmp_path: Path, count: int) -> None:
+    probed(tmp_path / "whole", Noisy(data()[0]))
+    with pytest.raises(Interrupted):
+        probed(tmp_path / "parts", Noisy(InterruptedAfter(data()[0], count)))
+    probed(tmp_path / "parts", Noisy(data()[0]))
+    assert (tmp_path / "parts" / "probe.csv").read_text() == (tmp_path / "whole" / "probe.csv").read_text()
+
+
+def test_a_cadence_is_a_number_of_steps(tmp_path: Path) -> None:
+    program = fl.compile(model(), spec(), (train_x(),), total_steps=4)
+    with pytest.raises(UsageError, match="probe_every is a positive number of steps, not 0"):
+        fit(program, torch.optim.SGD(program.net.parameters()), *data(), 1, tmp_path, QUIET, probe_every=0)
 
 
 class Noisy:
