@@ -158,15 +158,14 @@ def plan(
 
 def retargeted(plan: Plan, sites: Sequence[Site]) -> Plan | None:
     """The same plan for another graph of the model, by the names of the operands; None where it has not all of them."""
-    places = {(one.operation, one.argument): (site, one) for site in sites for one in site.operands}
+    places = {one.key: (site, one) for site in sites for one in site.operands}
     windows = []
     for window in plan.windows:
         turns = []
         for turn in window.turns:
-            names = [(operand.operation, operand.argument) for operand in turn.site.operands]
-            if not all(name in places for name in names):
+            if not all(operand.key in places for operand in turn.site.operands):
                 return None
-            found = [places[name] for name in names]
+            found = [places[operand.key] for operand in turn.site.operands]
             site = replace(found[0][0], name=turn.site.name, operands=tuple(operand for _, operand in found))
             turns.append(replace(turn, site=site, per="element"))
         windows.append(replace(window, turns=tuple(turns)))

@@ -46,6 +46,11 @@ class Operand:
     roles: tuple[str, ...] = ()
     channel: int | None = 0
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is in every graph of a model, of either mode and for any call."""
+        return self.operation, self.argument
+
 
 @dataclass(frozen=True)
 class Site:

@@ -56,11 +56,9 @@ class InsertMasks(Pass):
 
 def _as_trained(turn: Turn, others: Sequence[Site]) -> Turn:
     """The same turn, for the operands of the same names in the graph of train mode."""
-    places = {(other.operation, other.argument): other.node for site in others for other in site.operands}
+    places = {other.key: other.node for site in others for other in site.operands}
     operands = tuple(
-        replace(operand, node=places[operand.operation, operand.argument])
-        for operand in turn.site.operands
-        if (operand.operation, operand.argument) in places
+        replace(operand, node=places[operand.key]) for operand in turn.site.operands if operand.key in places
     )
     return replace(turn, site=replace(turn.site, operands=operands))
 

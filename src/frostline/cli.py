@@ -163,9 +163,9 @@ def export(
     """Freeze a finished run, write it as ONNX, prove the file on the test data, and print the certificate."""
     from frostline.exporting import export as export_graph
 
-    program, test = finished(run)
+    binary, test = finished(run)
     path = out or run / "model.onnx"
-    typer.echo(export_graph(program.freeze(), path, target=target, inputs=images_of(test)))
+    typer.echo(export_graph(binary, path, target=target, inputs=images_of(test)))
     typer.echo(f"written {path}")
 
 
@@ -182,8 +182,8 @@ def verify(
     certificate = read_certificate(file)
     session(file, provider="cpu")
     if run is not None:
-        program, test = finished(run)
-        certificate = verify_file(file, program.freeze(), images_of(test), target=certificate.target)
+        binary, test = finished(run)
+        certificate = verify_file(file, binary, images_of(test), target=certificate.target)
     typer.echo(certificate)
     typer.echo(f"{file}: {'proven anew' if run else 'unchanged since it was proven'}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +19,7 @@ from frostline.compiler.net import duplicate
 from frostline.compiler.plan import Plan, plan, retargeted
 from frostline.compiler.products import attribute
 from frostline.compiler.rewriting import Pass, check, run
-from frostline.compiler.sites import sites
+from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import unreached
 from frostline.errors import CheckpointError, Offence, UsageError
 from frostline.passes import FREEZING, EstimateBatchNorm, InsertMasks
@@ -100,8 +100,7 @@ class Program:
         if example_inputs is not None or example_kwargs is not None:
             inputs = () if example_inputs is None else example_inputs
             return run(self._called_with(inputs, example_kwargs), passes)
-        whole = self.graph.evaluating and self._settled(self.graph.evaluating.snapshot())
-        return run(whole or self.graph.snapshot(), passes)
+        return run(self._evaluating() or self.graph.snapshot(), passes)
 
     def _estimating(self, batches: Iterable[Any] | None) -> Iterator[Pass]:
         asked, where = self.plan.spec.batch_norm, self.plan.spec.where("batch_norm")
@@ -118,19 +117,27 @@ class Program:
             raise UsageError("batches are missing", [Offence(what, where, "program.freeze(batches=...)")])
         yield EstimateBatchNorm(taken)
 
+    def _evaluating(self) -> Graph | None:
+        """The whole of a model in regions, settled, where its eval mode is one graph and has every site."""
+        if self.graph.evaluating is None:
+            return None
+        whole = self.graph.evaluating.snapshot()
+        self._give_values(whole.module)
+        return self._settled(whole, sites(whole))
+
     def _called_with(self, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None) -> Graph:
         twin = duplicate(self.model).eval()
         self._give_values(twin)
         captured = capture(twin, example_inputs, example_kwargs)
         graph = captured.evaluating or captured
-        turned = {(one.operation, one.argument): one.name for turn in self.plan.turns for one in turn.site.operands}
+        turned = {one.key: one.name for turn in self.plan.turns for one in turn.site.operands}
         found = sites(graph)
-        own = {(one.operation, one.argument): one.name for site in found for one in site.operands}
+        own = {one.key: one.name for site in found for one in site.operands}
         kept = {one.name for one in self.plan.kept_float}
         faults = [Offence(f"{name} of {key[0]} is not in it") for key, name in turned.items() if key not in own]
         new = [key for key, name in own.items() if key not in turned and name not in kept]
         faults += [Offence(f"{own[key]} of {key[0]} is new in it") for key in new]
-        whole = self._settled(graph)
+        whole = self._settled(graph, found)
         if faults or whole is None:
             raise UsageError("this call has other sites than the one that was trained", faults)
         return whole
@@ -142,10 +149,9 @@ class Program:
             if name in held:
                 tensor.data = held[name].detach().cpu().clone()
 
-    def _settled(self, whole: Graph) -> Graph | None:
-        """Another graph of the model with the trained values and settled masks; None where it lacks a site."""
-        self._give_values(whole.module)
-        turns = retargeted(self.plan, sites(whole))
+    def _settled(self, whole: Graph, found: Sequence[Site]) -> Graph | None:
+        """Another graph of the model, which has the trained values, with settled masks; None where it lacks a site."""
+        turns = retargeted(self.plan, found)
         if turns is None:
             return None
         masked = run(whole, (InsertMasks(turns),))

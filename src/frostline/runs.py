@@ -6,7 +6,7 @@ import importlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from frostline.errors import CheckpointError, FrostlineError, Offence, UsageErro
 from frostline.schedules import ScheduleSpec
 
 if TYPE_CHECKING:
+    from frostline.compiler.graph import Graph
     from frostline.program import Program
 
 
@@ -78,18 +79,28 @@ def _read_run(folder: Path) -> tuple[Recipe, ScheduleSpec]:
         raise CheckpointError(f"{path} cannot be read", [Offence(str(error))]) from error
 
 
-def finished(folder: Path) -> tuple[Program, Any]:
-    """The program of a run at its checkpoint, and the test data."""
+def finished(folder: Path) -> tuple[Graph, Any]:
+    """The binary graph of a run at its checkpoint, and the test data."""
     from frostline.training import restore
 
     recipe, spec = _read_run(folder)
-    program, (_, test) = program_of(spec, recipe)
+    program, (training, test) = program_of(spec, recipe)
     restore(program, folder)
     done, needed = program.step, program.plan.windows[-1].stop
     if done < needed:
         what = Offence(f"step {done} of {program.plan.total_steps}", remedy="run the same `frostline train` again")
         raise CheckpointError(f"the run in {folder} is not done", [what])
-    return program, test
+    return program.freeze(batches=_inputs(training, spec) if spec.batch_norm else None), test
+
+
+def _inputs(batches: Any, spec: ScheduleSpec) -> Iterator[Any]:
+    """The inputs of batches, epoch after epoch, in the same order each time that a run is frozen."""
+    import torch
+
+    torch.manual_seed(spec.seed)
+    while True:
+        for x, _ in batches:
+            yield x.to("cuda") if torch.cuda.is_available() else x
 
 
 def images_of(test: Any) -> tuple[Any, ...]:

@@ -202,3 +202,13 @@ def test_the_doctor_says_what_stands_in_the_way(run: Run) -> None:
     assert "no front end captures it" in out
     assert run("doctor", "tests.models.factories:model")[0] == 2
     assert run("doctor", "tests.models.factories:number", "--input", "2")[0] == 2
+
+
+def test_a_run_whose_batch_norm_is_estimated_anew(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run("train", "stompp-fine-tuned", *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder)[0] == 0
+    code, out, _ = run("export", folder)
+    assert code == 0
+    assert "16 of 16 decisions agree" in out
+    code, out, _ = run("verify", folder / "model.onnx", "--run", folder)
+    assert (code, out.splitlines()[-1]) == (0, f"{folder}/model.onnx: proven anew")

@@ -1,0 +1,95 @@
+"""The picture of the studies: gain against depth, and for every other study each run as a dot above its method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+from examples.ablations.reports import current, reached
+from examples.ablations.studies import STUDIES
+from examples.results import Line
+from frostline.compiler.files import replacing
+from frostline.errors import FileError, Offence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BASELINE = "clipped STE"
+"""What gain is measured against: the tuned form of straight-through training."""
+
+_COLOURS = ("#0072b2", "#d55e00")
+"""Okabe and Ito's blue and vermilion, for the plain and the residual networks."""
+
+
+def draw(lines: Sequence[Line], picture: Path) -> None:
+    """Draw every study that has results on digits. Raises FileError where there are none."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    lines = [line for line in current(lines) if line["data"] == "digits"]
+    known = {(line["network"], line["method"]) for line in lines}
+    drawn = [
+        name
+        for name, study in STUDIES.items()
+        if any((network, method) in known for network in study.digits for method in study.methods)
+    ]
+    if not drawn:
+        raise FileError("there is nothing to draw", [Offence("no results on digits", None, "run a study first")])
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure = Figure((12, 3.9 * -(-len(drawn) // 2)), layout="constrained")
+        panels = figure.subplots(-(-len(drawn) // 2), 2, squeeze=False).flatten()
+        for panel, name in zip(panels, drawn, strict=False):
+            (_gain if name == "depth" else _dots)(panel, name, lines)
+            panel.spines[["top", "right"]].set_visible(False)
+        for panel in panels[len(drawn) :]:
+            panel.set_visible(False)
+        with replacing(picture) as part:
+            figure.savefig(part, format=picture.suffix.removeprefix(".") or "png", dpi=110)
+
+
+def _gain(panel: Axes, name: str, lines: Sequence[Line]) -> None:
+    """Points above the baseline's mean, against the number of layers; bars are a standard deviation of one run."""
+    study = STUDIES[name]
+    kinds = dict.fromkeys(network.split("-")[0] for network in study.digits)
+    for kind, colour in zip(kinds, _COLOURS, strict=False):
+        depths = [int(network.split("-")[1]) for network in study.digits if network.startswith(kind)]
+        for method, style in zip([one for one in study.methods if one != BASELINE], ("-", "--"), strict=False):
+            points = []
+            for depth in depths:
+                own, base = (reached(lines, f"{kind}-{depth}", one) for one in (method, BASELINE))
+                if own and base:
+                    gains = [100 * (share - mean(base)) for share in own]
+                    points.append((depth, mean(gains), stdev(gains) if len(gains) > 1 else 0.0))
+            if points:
+                xs, ys, bars = zip(*points, strict=True)
+                panel.errorbar(
+                    xs, ys, bars, color=colour, linestyle=style, marker="o", capsize=3, label=f"{kind}, {method}"
+                )
+    panel.axhline(0, color="#999999", linewidth=0.8)
+    panel.set_xscale("log", base=2)
+    panel.set_xticks(sorted({int(network.split("-")[1]) for network in study.digits}))
+    panel.xaxis.set_major_formatter("{x:.0f}")
+    panel.set_xlabel("binary layers")
+    panel.set_ylabel(f"points above {BASELINE}")
+    panel.set_title(study.question, loc="left", fontsize=11)
+    panel.legend(frameon=False, fontsize=8)
+
+
+def _dots(panel: Axes, name: str, lines: Sequence[Line]) -> None:
+    """Each run as a dot, and the mean of a method as a line."""
+    study = STUDIES[name]
+    for shift, (network, colour) in enumerate(zip(study.digits, _COLOURS, strict=False)):
+        for place, method in enumerate(study.methods):
+            shares = [100 * share for share in reached(lines, network, method)]
+            at = place + 0.22 * (shift - (len(study.digits) - 1) / 2)
+            label = network if place == 0 else None
+            panel.plot([at] * len(shares), shares, "o", color=colour, alpha=0.55, markersize=4, label=label)
+            if shares:
+                panel.plot([at - 0.1, at + 0.1], [mean(shares)] * 2, color=colour, linewidth=2)
+    panel.set_xticks(range(len(study.methods)), [method.replace(" + ", "\n+ ") for method in study.methods], fontsize=8)
+    panel.set_ylabel("test accuracy, %")
+    panel.set_title(study.question, loc="left", fontsize=11)
+    panel.legend(frameon=False, fontsize=8)
