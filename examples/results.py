@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from frostline.compiler.files import replacing
-from frostline.errors import FileError, Offence, UsageError, first_line
+from frostline.errors import FileError, FrostlineError, Offence, UsageError, first_line
 
 Line = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def read(path: Path, check: Callable[[Line], object]) -> list[Line]:
             line = json.loads(text)
             check(line)
             lines.append(line)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, FrostlineError) as error:
             what = f"this is no result: {type(error).__name__}: {first_line(error)}"
             faults.append(Offence(what, f"{path}:{number}"))
     if faults:

@@ -28,6 +28,7 @@ from examples.cifar.data import load
 from examples.cifar.networks.build import NETWORKS
 from examples.cifar.recipe import Settings, settings_of
 from examples.cifar.train import Training
+from examples.results import append, insert
 from frostline.errors import Offence, UsageError
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -60,7 +61,7 @@ def run(
         typer.echo(f"{training.program.plan}\n")
     for epoch in training.run():
         typer.echo(epoch)
-    results.append(results_file, results.line_of(training))
+    append(results_file, results.line_of(training))
     typer.echo(f"{settings.row}: appended to {results_file}")
     if export and training.program:
         with training.averaged():
@@ -111,7 +112,7 @@ def table(
     if into is None:
         typer.echo(text)
     else:
-        results.insert(text, into)
+        insert(text, into, "cifar")
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import yaml
 from torch import nn
 
 import frostline as fl
+from examples.results import append, insert
 from examples.sst2 import data as sst2
 from examples.sst2 import results
 from examples.sst2.model import MINILM, add_scales, folder_of, load
@@ -94,9 +95,9 @@ def train(
     else:
         model.save_pretrained(folder / "model")
         tokenizer.save_pretrained(folder / "model")
-    result = results.record(job, progress)
-    results.append(into, result)
-    typer.echo(json.dumps(result))
+    line = results.line_of(job, progress)
+    append(into, line)
+    typer.echo(json.dumps(line))
 
 
 @app.command()
@@ -107,7 +108,7 @@ def table(
     """Print the results as Markdown, or put them into a document."""
     text = results.table(results.read(source))
     if into:
-        results.put_into(into, text)
+        insert(text, into, "sst2")
     typer.echo(f"{into} is up to date" if into else text)
 
 

@@ -294,18 +294,20 @@ def test_the_last_result_of_a_seed_counts_and_full_runs_say_so() -> None:
     assert len(results.table([line(0, 0.1), line(0, 0.1, lr=0.2)]).splitlines()) == 4
 
 
-def test_bad_results_and_documents(tmp_path: Path, command: Command) -> None:
+def test_what_is_no_result_or_has_no_place(tmp_path: Path, command: Command) -> None:
     code, _, err = command("table", "nowhere.jsonl")
-    assert (code, "there are no results" in err) == (2, True)
-    (tmp_path / "bad.jsonl").write_text('{"settings": {}}\nnonsense\n')
+    assert (code, "cannot read nowhere.jsonl" in err) == (8, True)
+    settings = settings_of(ROW, {}).model_dump()
+    lines: list[dict[str, Any]] = [{"settings": {}}, {"settings": settings, "spec": 3}]
+    lines.append({**lines[1], "spec": None, "settings": {**settings, "method": "stomp"}, "seed": 0, "device": "CPU"})
+    (tmp_path / "bad.jsonl").write_text("\n".join([*map(json.dumps, lines), "nonsense"]))
     code, _, err = command("table", "bad.jsonl")
-    assert code == 2
-    assert "bad.jsonl:1: " in err
-    assert "bad.jsonl:2: " in err
+    assert code == 8
+    assert re.findall(r"bad\.jsonl:(\d)", err) == ["1", "2", "3", "4"]
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "plain.md").write_text("no marks")
     code, _, err = command("table", "empty.jsonl", "--into", "plain.md")
-    assert (code, "plain.md has no place for the table" in err) == (2, True)
+    assert (code, "<!-- cifar -->" in err) == (2, True)
     assert (tmp_path / "plain.md").read_text() == "no marks"
 
 
