@@ -27,18 +27,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 """What a method changes in the paper's recipe."""
 
-DERIVED: Mapping[str, Mapping[str, Any]] = {
-    "clipped-ste": {
-        "progression.order": "global", "progression.curve": {"kind": "instant"},
-        "progression.warmup": 0, "progression.tail": 0, "gradient.frozen": "clipped",
-    },
-    "bwn": {"binarize.activations": False},
-    "reverse": {"progression.order": "reverse"},
-    "global": {"progression.order": "global"},
-}  # fmt: skip
-"""What a method changes in `stompp.yaml` where it has no file in `schedules/`."""
-
-METHODS = tuple(sorted({FLOAT, *DERIVED, *(path.stem for path in SCHEDULES.glob("*.yaml"))}))
+METHODS = (FLOAT, *sorted(path.stem for path in SCHEDULES.glob("*.yaml")))
 DATASETS = tuple(STATISTICS)
 
 
@@ -60,7 +49,4 @@ def as_float(name: str) -> str:
 
 def spec_of(method: str, seed: int) -> fl.ScheduleSpec:
     """The schedule spec of a method, with its masks drawn from a seed of their own."""
-    path = SCHEDULES / f"{method}.yaml"
-    if path.exists():
-        return fl.edit_spec(fl.load_spec(path), {"seed": seed})
-    return fl.edit_spec(fl.load_spec(SCHEDULES / "stompp.yaml"), {**DERIVED[method], "seed": seed})
+    return fl.edit_spec(fl.load_spec(SCHEDULES / f"{method}.yaml"), {"seed": seed})

@@ -38,7 +38,7 @@ Results = Annotated[Path, typer.Option("--results", help="One line of JSON a run
 def train(
     checkpoint: Annotated[str, typer.Option(help='A folder of pretrained BERT, or "minilm".')] = MINILM,
     data: Annotated[Path | None, typer.Option(envvar="FROSTLINE_DATA", help=f"The folder of {sst2.FILE}.")] = None,
-    spec: Annotated[Path, typer.Option(help="A schedule spec.")] = HERE / "schedule.yaml",
+    spec: Annotated[Path, typer.Option(help="A spec, or the name of one that ships.")] = HERE / "schedule.yaml",
     change: Annotated[list[str] | None, typer.Option("--set", help="Of the spec: progression.order=global")] = None,
     float_only: Annotated[bool, typer.Option("--float", help="No schedule: a teacher, or the float result.")] = False,
     teacher: Annotated[str | None, typer.Option(help="A float run to distil from.")] = None,

@@ -28,7 +28,7 @@ BINARY = {
 def test_every_convolution_but_the_first_and_the_projections_turns_binary(name: str) -> None:
     net = build(name, SMALL, WIDTH)
     graph = fl.capture(net, (torch.rand(2, 3, 32, 32),))
-    plan = fl.plan(fl.load_spec("schedules/stompp.yaml"), fl.sites(graph), 1000)
+    plan = fl.plan(fl.load_spec("stompp"), fl.sites(graph), 1000)
     turning = [turn.site.name.removesuffix(".weight") for turn in plan.turns if turn.site.kind == "weight"]
     convolutions = [path for path, module in net.named_modules() if isinstance(module, nn.Conv2d)]
     assert len(turning) == BINARY[name]

@@ -128,7 +128,7 @@ def test_another_spec_without_scale_or_teacher(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
 ) -> None:
     monkeypatch.setattr(main, "_ship", lambda *_: None)
-    vanilla = ["--spec", "schedules/vanilla-ste.yaml", "--set", "gradient.frozen=clipped", "--no-scale"]
+    vanilla = ["--spec", "vanilla-ste", "--set", "gradient.frozen=clipped", "--no-scale"]
     result = run(tmp_path / "run", *options, *vanilla, "--epochs", "1", "--fraction", "0.5")
     assert result["settings"]["schedule"] == "vanilla-ste gradient.frozen=clipped"
     assert result["masked"] == result["binary"]
@@ -160,7 +160,7 @@ def test_weight_decay_spares_latent_weights_and_vectors(checkpoint: Path, phrase
     model.add_scales(bert)
     encoded = data.encode(data.read(phrases)[0], tokenizer, 8, torch.device("cpu"))
     settings = train.Settings("tiny", "schedule", None, 1, 1.0, 4, 8, 1e-3, 0.1, 0.01, 0.0, True)
-    spec = fl.load_spec("examples/sst2/schedule.yaml")
+    spec = fl.load_spec(main.HERE / "schedule.yaml")
     program = fl.compile(bert, spec, (), 32, example_kwargs=encoded.inputs(slice(0, 2)))
     job = train.Job(settings, 0, program.net, program, None, encoded, encoded, tmp_path)
     names = {parameter: name for name, parameter in program.net.named_parameters()}
