@@ -55,6 +55,8 @@ def run(
     place = _device(device)
     given = {name: value for name, value in changes.items() if value is not None}
     settings = settings_of(rows.as_float(row) if float_ else row, given).on(place)
+    if export and settings.method == rows.FLOAT:
+        raise UsageError(f"{settings.row} has no binary network", [Offence("--export exports one; leave it out")])
     folder = run_folder or Path("runs/cifar") / f"{settings.row}-{settings.digest}"
     training = Training(settings, load(settings.dataset, data, settings.size), folder, data, place)
     if training.program:
@@ -63,9 +65,9 @@ def run(
         typer.echo(epoch)
     append(results_file, results.line_of(training))
     typer.echo(f"{settings.row}: appended to {results_file}")
-    if export and training.program:
+    if export:
         with training.averaged():
-            binary = training.program.freeze()
+            binary = training.frozen()
         images = pixels(training.test.images[:PROOF].cpu())
         typer.echo(fl.export(binary, folder / "model.onnx", inputs=(images,)))
 

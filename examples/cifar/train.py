@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from itertools import chain, count, islice
 from pathlib import Path
 
 import torch
@@ -22,10 +23,13 @@ from examples.cifar.networks.parts import LARGE
 from examples.cifar.recipe import Settings, optimizer_of, rate_at
 from examples.cifar.rows import FLOAT, spec_of
 from examples.cifar.trained import CHECKPOINT, copy_weights, read_checkpoint, trained
-from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError
+from examples.divergence import stop_if_diverged
+from frostline.compiler.masks import Mask
+from frostline.divergence import FirstBad
+from frostline.errors import CheckpointError, Offence, UsageError
 
 WATCH = 50
-"""The loss is looked at after so many steps; until then a loss that is not finite is only noted on the device."""
+"""A step that was not finite is looked for after so many: each look waits for the device."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Training:
         self.optimizer = optimizer_of(self.net, latent, settings)
         self.average = Average(self.net, settings.ema) if settings.ema else None
         self._forward = torch.compile(self.net) if settings.compiled else self.net
-        self._bad = torch.full((), -1, device=device)
+        self._bad = FirstBad(device)
         self.step = 0
         self.history: list[Epoch] = []
         self._resume()
@@ -96,7 +100,8 @@ class Training:
     def run(self) -> Iterator[Epoch]:
         """Train to the end of the budget, epoch by epoch, with a checkpoint after each.
 
-        Raises FrostlineError, naming window and step, where the loss is not finite; the last checkpoint then stays.
+        Raises FrostlineError, naming window and step, where loss or weights are not finite; the last checkpoint then
+        stays.
         """
         while self.step < self.total:
             began = time.perf_counter()
@@ -110,22 +115,27 @@ class Training:
             yield self.history[-1]
 
     def _epoch(self, epoch: int) -> float:
-        torch.manual_seed(_seed(self.settings.seed, epoch))  # order, crops and dropout: an epoch depends on no other
         self.net.train()
         total = torch.zeros((), device=self.device)
-        order = torch.randperm(len(self.train), device=self.train.images.device)
-        for batch in order.split(self.settings.batch)[: self.steps_per_epoch]:
-            images = self.train.images[batch].to(self.device, non_blocking=True)
-            total += self._step(images, self.train.labels[batch].to(self.device, non_blocking=True))
+        for images, labels in self._batches(epoch):
+            total += self._step(images, labels)
             if self.step % WATCH == 0:
                 self._check()
         self._check()
         return float(total) / self.steps_per_epoch
 
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch, augmented. Order, crops and dropout follow from seed and epoch alone."""
+        torch.manual_seed(_seed(self.settings.seed, epoch))
+        order = torch.randperm(len(self.train), device=self.train.images.device)
+        for batch in order.split(self.settings.batch)[: self.steps_per_epoch]:
+            images = self._augmented(self.train.images[batch].to(self.device, non_blocking=True))
+            labels = self.train.labels[batch].to(self.device, non_blocking=True)
+            yield images.contiguous(memory_format=torch.channels_last), labels
+
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * rate_at(self.settings.rate, self.step / self.total)
-        images = self._augmented(images).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.settings.bf16)):
             loss = self._loss(self._forward(images), images, labels)
         self.optimizer.zero_grad()
@@ -134,7 +144,7 @@ class Training:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip)
         self.optimizer.step()
         loss = loss.detach()
-        self._bad = torch.where((self._bad < 0) & ~loss.isfinite(), self.step, self._bad)
+        self._bad.see(self.step, loss, self.net.parameters())
         self.step += 1
         if self.program:
             self.program.advance()
@@ -171,8 +181,10 @@ class Training:
             masked = accuracy(self.net, self.test, self.device)
             if self.program is None:
                 return masked, None
-            if self.step >= self.program.plan.windows[-1].stop:
-                return masked, masked
+            plan = self.program.plan
+            if self.step >= plan.windows[-1].stop:
+                estimated = plan.spec.batch_norm is not None
+                return masked, accuracy(self.frozen().module, self.test, self.device) if estimated else masked
             with self.program.binarized() as net:
                 return masked, accuracy(net, self.test, self.device)
 
@@ -182,20 +194,27 @@ class Training:
         with self.average.applied() if self.average else nullcontext():
             yield
 
+    def frozen(self) -> fl.Graph:
+        """The binary graph, with statistics of BatchNorm from training batches where the spec asks for them.
+
+        Within `averaged()` it is of the average. Raises UsageError in a float run, PassError before every site is
+        settled.
+        """
+        if self.program is None:
+            raise UsageError("a float network is not frozen", [Offence(f"{self.folder} is a float run")])
+        asked = self.program.plan.spec.batch_norm
+        if asked is None:
+            return self.program.freeze()
+        batches = chain.from_iterable(map(self._batches, count(self.settings.epochs)))
+        return self.program.freeze(batches=[images for images, _ in islice(batches, asked.reestimate)])
+
     def _window(self, step: int) -> str:
         window = self.program.plan.window_at(step) if self.program else None
         return window.label if window else ""
 
     def _check(self) -> None:
-        step = int(self._bad)
-        if step < 0:
-            return
-        label = self._window(step)
-        turning = f"while {label} was turning" if label else "while nothing was turning"
-        kept = f"; the checkpoint in {self.folder} is of before" if self.history else ""
-        what = f"the loss is not finite from step {step} of {self.total} on, {turning}"
-        remedy = f"lower --lr, or clip the gradients with --clip{kept}"
-        raise FrostlineError("training diverged", [Offence(what, remedy=remedy)])
+        remedy = "lower --lr, or clip the gradients with --clip"
+        stop_if_diverged(self._bad, self.program, self.folder / CHECKPOINT, remedy)
 
     def _save(self) -> None:
         fl.save_checkpoint(
@@ -256,9 +275,9 @@ def _held(split: Split, device: torch.device) -> Split:
 def _channels_last(net: nn.Module) -> None:
     """Order all images and kernels channels last; a mask in another order would turn what it masks back."""
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for mask in net.buffers():
-        if mask.dtype == torch.bool and mask.dim() == 3:
-            mask.data = mask.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    for module in net.modules():
+        if isinstance(module, Mask) and module.mask.dim() == 3:
+            module.mask.data = module.mask.permute(1, 2, 0).contiguous().permute(2, 0, 1)
 
 
 def _seed(seed: int, epoch: int) -> int:

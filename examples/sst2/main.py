@@ -120,7 +120,11 @@ def _spec(path: Path, changes: Sequence[str], seed: int) -> fl.ScheduleSpec:
             edits[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise UsageError("--set is FIELD=VALUE", [Offence(f"{change!r}: {first_line(error)}")]) from error
-    return fl.edit_spec(fl.load_spec(path), {**edits, "seed": seed})
+    spec = fl.edit_spec(fl.load_spec(path), {**edits, "seed": seed})
+    if spec.batch_norm:
+        offence = Offence("the spec has it estimated anew", remedy="--set batch_norm=null")
+        raise UsageError("BERT has no BatchNorm", [offence])
+    return spec
 
 
 def _teacher(checkpoint: str, student: Any, device: torch.device, hidden: float) -> nn.Module:

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import frostline as fl
+from examples.divergence import stop_if_diverged
 from examples.sst2.data import Encoded
-from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, first_line
+from frostline.divergence import FirstBad
+from frostline.errors import CheckpointError, Offence, UsageError, first_line
 
 CHECKPOINT = "checkpoint.pt"
 LOOK = 100
-"""After so many steps the losses are looked at: less often than a step, since looking waits for the device."""
+"""The losses are looked at after so many steps: each look waits for the device."""
 _MEASURED = 256
 
 
@@ -87,8 +89,8 @@ def steps_per_epoch(sentences: int, batch: int) -> int:
 def fit(job: Job, say: Callable[[str], None]) -> Progress:
     """Train to the end, or on from the last epoch in the run's folder.
 
-    Raises FrostlineError when the loss is no longer finite: the last checkpoint is kept. Raises CheckpointError when
-    the folder's checkpoint is damaged or of another run.
+    Raises FrostlineError when loss or weights are no longer finite: the last checkpoint is kept. Raises CheckpointError
+    when the folder's checkpoint is damaged or of another run.
     """
     optimizer = _optimizer(job)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate(job))
@@ -132,8 +134,8 @@ def _epoch(
     order = torch.randperm(len(job.train)).to(job.train.labels.device)[: steps * job.settings.batch]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     job.module.train()
-    unseen: list[Tensor] = []
-    for index, chosen in enumerate(order.split(job.settings.batch), 1):
+    bad, recent = FirstBad(job.train.labels.device), list[Tensor]()
+    for step, chosen in enumerate(order.split(job.settings.batch), epoch * steps):
         with _precision(job):
             loss = _loss(job, net(**job.train.inputs(chosen)), chosen)
         optimizer.zero_grad()
@@ -143,12 +145,15 @@ def _epoch(
         rates.step()
         if job.program:
             job.program.advance()
-        unseen.append(loss.detach())
-        yield unseen[-1]
-        if index % LOOK == 0 or index == steps:
-            first = epoch * steps + index - len(unseen)
-            _look(job, first, torch.stack(unseen), say)
-            unseen.clear()
+        recent.append(loss.detach())
+        bad.see(step, recent[-1], parameters)
+        yield recent[-1]
+        if len(recent) == LOOK or step + 1 == (epoch + 1) * steps:
+            stop_if_diverged(bad, job.program, job.folder / CHECKPOINT, "lower --lr")
+            window = job.program.plan.window_at(step) if job.program else None
+            turning = f"{window.label} turning" if window else "no window turning"
+            say(f"  step {step + 1} of {job.settings.epochs * steps}: loss {torch.stack(recent).mean():.3f}, {turning}")
+            recent.clear()
 
 
 def _loss(job: Job, student: Any, chosen: Tensor) -> Tensor:
@@ -166,23 +171,6 @@ def _loss(job: Job, student: Any, chosen: Tensor) -> Tensor:
         errors = [functional.mse_loss(one[words].float(), other[words].float()) for one, other in pairs]
         loss = loss + job.settings.hidden * torch.stack(errors).mean()
     return loss
-
-
-def _look(job: Job, first: int, losses: Tensor, say: Callable[[str], None]) -> None:
-    """Say how it goes. Raises FrostlineError for the first of these losses that is not finite."""
-    values = losses.tolist()
-    bad = next((index for index, finite in enumerate(losses.isfinite().tolist()) if not finite), None)
-    step = first + (len(values) - 1 if bad is None else bad)
-    window = job.program.plan.window_at(step) if job.program else None
-    turning = f"{window.label} turning" if window else "no window turning"
-    if bad is not None:
-        kept = "; the checkpoint of the last epoch is kept" if (job.folder / CHECKPOINT).exists() else ""
-        remedy = f"lower the learning rate{kept}"
-        raise FrostlineError(
-            "training diverged", [Offence(f"loss {values[bad]} at step {step}, {turning}", None, remedy)]
-        )
-    total = job.settings.epochs * job.steps_per_epoch
-    say(f"  step {step + 1} of {total}: loss {sum(values) / len(values):.3f}, {turning}")
 
 
 def _optimizer(job: Job) -> torch.optim.Optimizer:

@@ -207,15 +207,27 @@ def test_what_is_measured_is_what_freeze_gives(mosaics: Path, tmp_path: Path) ->
     assert float(right.float().mean()) == pytest.approx(last.binary)
 
 
+def test_batch_norm_is_estimated_anew_where_the_spec_asks_for_it(mosaics: Path, tmp_path: Path) -> None:
+    made = training(mosaics, tmp_path / "run", "cifar10-vgg7-stompp-fine-tuned", batch=8)
+    *_, last = made.run()
+    assert made.program is not None
+    binary = made.frozen().module.eval()
+    statistics = [dict(net.named_buffers()) for net in (binary, made.net)]
+    means = [[value for name, value in one.items() if "running_mean" in name] for one in statistics]
+    assert len(means[0]) == 6
+    assert not any(torch.equal(one, other) for one, other in zip(*means, strict=True))
+    with torch.no_grad():
+        right = binary(augment.pixels(made.test.images)).argmax(1) == made.test.labels
+    assert float(right.float().mean()) == last.binary
+
+
 def test_a_loss_that_is_not_finite_names_the_window_and_the_step(mosaics: Path, tmp_path: Path) -> None:
     made = training(mosaics, tmp_path / "run")
     run = made.run()
     next(run)
     with torch.no_grad():
         next(made.net.parameters()).fill_(float("nan"))
-    with pytest.raises(
-        FrostlineError, match=r"not finite from step 5 of 15 on, while .+ was turning(.|\n)*is of before"
-    ):
+    with pytest.raises(FrostlineError, match=r"loss nan at step 5, while .+ was turning(.|\n)*is of before"):
         next(run)
     assert training(mosaics, tmp_path / "run").step == 5
 
@@ -319,6 +331,8 @@ def test_bad_words_are_named_all_at_once(mosaics: Path, command: Command) -> Non
     assert "'constant', 'cosine' or 'one-cycle'" in err
     code, _, err = command("run", ROW, "--data", mosaics, "--batch", 81)
     assert (code, "a batch of 81 is more than the 80 training images" in err) == (2, True)
+    code, _, err = command("run", ROW, "--data", mosaics, "--float", "--export")
+    assert (code, "cifar10-vgg7-float has no binary network" in err) == (2, True)
     code, _, err = command("run", ROW, "--data", mosaics, "--device", "tpu")
     assert (code, "there is no device tpu" in err) == (2, True)
     code, _, err = command("run", ROW, "--data", mosaics / "nowhere")
