@@ -13,12 +13,10 @@ import pytest
 import torch
 
 import frostline as fl
-from examples.results import append
+from examples.results import Line, append
 from examples.sst2 import data, main, model, results, train
 from frostline.compiler.exported import read_certificate
 from frostline.errors import CheckpointError, FileError, FrostlineError, SpecError, UsageError
-
-pytest.importorskip("transformers")
 
 GOOD, BAD, OTHER = ("fine", "warm", "witty"), ("dull", "flat", "stale"), ("a", "film", "plot", "this", "the", "and")
 HEADER = "split\tlabel\tsentence"
@@ -64,7 +62,7 @@ def options(phrases: Path, checkpoint: Path) -> list[str]:
     return ["--data", str(phrases), "--checkpoint", str(checkpoint), "--epochs", "2", "--length", "8", "--lr", "1e-2"]
 
 
-def run(folder: Path, *options: str) -> dict[str, Any]:
+def run(folder: Path, *options: str) -> Line:
     """One run of the command line: its result."""
     lines = folder.parent / "results.jsonl"
     main.app(["train", *options, "--run", str(folder), "--results", str(lines)], standalone_mode=False)
@@ -116,7 +114,7 @@ def test_a_run_that_diverged_goes_on_from_its_last_epoch(
     sound, calls = train._loss, iter(range(100))
     with monkeypatch.context() as patch:
         patch.setattr(train, "_loss", lambda *given: sound(*given) * (float("nan") if next(calls) >= 20 else 1))
-        with pytest.raises(FrostlineError, match=r"loss nan at step 20, depth \d+ turning(.|\n)*last epoch is kept"):
+        with pytest.raises(FrostlineError, match=r"loss nan at step 20, while depth \d+ was(.|\n)*is of before"):
             run(tmp_path / "run", *distilled)
     assert run(tmp_path / "run", *distilled)["masked"] == results.read(student.parent / "results.jsonl")[0]["masked"]
     at_once, resumed = (fl.load_checkpoint(folder / train.CHECKPOINT)["net"] for folder in (student, tmp_path / "run"))
@@ -265,6 +263,8 @@ def test_options_that_do_not_fit(tmp_path: Path, options: list[str], checkpoint:
         run(tmp_path / "run", *options, "--set", "pace=fast")
     with pytest.raises(UsageError, match="--set is FIELD=VALUE"):
         run(tmp_path / "run", *options, "--set", "seed=[")
+    with pytest.raises(UsageError, match="BERT has no BatchNorm"):
+        run(tmp_path / "run", *options, "--spec", "stompp-fine-tuned")
     with pytest.raises(UsageError, match="0 sentences to train on"):
         run(tmp_path / "run", *options, "--float", "--fraction", "0")
     with pytest.raises(FileError, match="cannot create"):
