@@ -146,7 +146,7 @@ def _ship(program: fl.Program, dev: sst2.Encoded, path: Path) -> None:
         binary = program.freeze((), {name: tensor[:4] for name, tensor in sentences.items()})
     else:
         binary = program.freeze()
-    certificate = fl.export(binary, path, inputs=(), kwargs=sentences)
+    certificate = fl.export(binary, path, kwargs=sentences)
     typer.echo(f"\n{certificate}\nwritten {path}")
 
 

@@ -26,13 +26,15 @@ def export(
     """Write a binary graph as an ONNX file, prove the file, and return the certificate, which the file also carries.
 
     `inputs` and `kwargs` are arguments of the model, batch first, to prove it on: real data at best, the example inputs
-    by default. When anything fails there is no file, and an older one of that name stays as it was.
+    where neither is given. When anything fails there is no file, and an older one of that name stays as it was.
 
     Raises UsageError, LoweringError, FileError, DriftError.
     """
     if not isinstance(binary, Graph):
         remedy = "export what program.freeze() returns"
         raise UsageError("there is no graph to export", [Offence(f"it is a {type(binary).__name__}", remedy=remedy)])
+    if inputs is None and kwargs is not None:
+        inputs = ()
     with replacing(path) as part:
         part.write_bytes(lower(binary, target).SerializeToString(deterministic=True))
         return stamp(part, verify(part, binary, inputs, kwargs, target=target, name=path))

@@ -354,6 +354,13 @@ def test_inputs_that_are_none(inputs: Any, message: str, exported: tuple[Path, f
         fl.verify(exported[0], exported[1], inputs)
 
 
+def test_keywords_alone_are_what_a_file_is_proven_on(exported: tuple[Path, fl.Graph], tmp_path: Path) -> None:
+    certificate = fl.export(exported[1], tmp_path / "model.onnx", kwargs={"input": torch.randn(5, 3, 8, 8)})
+    assert certificate.decisions == 5
+    with pytest.raises(UsageError, match="the model does not run on these inputs"):
+        fl.export(exported[1], tmp_path / "model.onnx", kwargs={"x": torch.randn(5, 3, 8, 8)})
+
+
 def test_something_else_than_a_graph(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"export what program\.freeze\(\) returns"):
         fl.export(chain(), tmp_path / "model.onnx")  # type: ignore[arg-type]
