@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,14 @@ def run(folder: Path, *options: str) -> Line:
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory, options: list[str]) -> Path:
+def float_options(options: list[str]) -> list[str]:
+    return [*options, "--float", "--batch", "8", "--epochs", "6"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, float_options: list[str]) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "float"
-    run(folder, *options, "--float", "--batch", "8", "--epochs", "6")
+    run(folder, *float_options)
     return folder
 
 
@@ -83,9 +89,37 @@ def distilled(options: list[str], teacher: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory, distilled: list[str]) -> Path:
+    """A student's run; `after-1.pt` is its checkpoint after the first epoch."""
     folder = tmp_path_factory.mktemp("runs") / "student"
-    run(folder, *distilled)
+
+    def save(job: train.Job, *state: Any) -> None:
+        sound(job, *state)
+        shutil.copy(folder / train.CHECKPOINT, folder / f"after-{len(state[-1].loss)}.pt")
+
+    sound = train._save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "_save", save)
+        run(folder, *distilled)
     return folder
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory, distilled: list[str], student: Path) -> train.Job:
+    """The same run, interrupted after its first epoch, and gone on with."""
+    folder, jobs, said = tmp_path_factory.mktemp("runs") / "resumed", list[train.Job](), list[str]()
+
+    def fit(job: train.Job, say: Callable[[str], None]) -> train.Progress:
+        jobs.append(job)
+        return train.fit(job, said.append)
+
+    folder.mkdir()
+    shutil.copy(student / "after-1.pt", folder / train.CHECKPOINT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "fit", fit)
+        patch.setattr(main, "_ship", lambda *_: None)
+        run(folder, *distilled)
+    assert said[0].endswith("continues after epoch 1 of 2")
+    return jobs[0]
 
 
 def test_the_float_run_learns(teacher: Path) -> None:
@@ -107,19 +141,24 @@ def test_the_student_is_binary_and_proven(student: Path) -> None:
     assert certificate.decisions == 32
 
 
-def test_a_run_that_diverged_goes_on_from_its_last_epoch(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, student: Path, distilled: list[str]
+def test_a_run_goes_on_from_its_last_epoch(student: Path, resumed: train.Job) -> None:
+    results_of = [results.read(folder.parent / "results.jsonl")[0] for folder in (student, resumed.folder)]
+    assert results_of[0]["masked"] == results_of[1]["masked"]
+    at_once, later = (fl.load_checkpoint(folder / train.CHECKPOINT)["net"] for folder in (student, resumed.folder))
+    assert at_once.keys() == later.keys()
+    assert all(torch.equal(at_once[name], later[name]) for name in at_once)
+
+
+def test_a_run_that_diverged_goes_on_where_it_was_sound(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, teacher: Path, float_options: list[str]
 ) -> None:
-    monkeypatch.setattr(main, "_ship", lambda *_: None)
     sound, calls = train._loss, iter(range(100))
     with monkeypatch.context() as patch:
         patch.setattr(train, "_loss", lambda *given: sound(*given) * (float("nan") if next(calls) >= 20 else 1))
-        with pytest.raises(FrostlineError, match=r"loss nan at step 20, while depth \d+ was(.|\n)*is of before"):
-            run(tmp_path / "run", *distilled)
-    assert run(tmp_path / "run", *distilled)["masked"] == results.read(student.parent / "results.jsonl")[0]["masked"]
-    at_once, resumed = (fl.load_checkpoint(folder / train.CHECKPOINT)["net"] for folder in (student, tmp_path / "run"))
-    assert at_once.keys() == resumed.keys()
-    assert all(torch.equal(at_once[name], resumed[name]) for name in at_once)
+        with pytest.raises(FrostlineError, match=r"loss nan at step 20\n(.|\n)*checkpoint\.pt is of before"):
+            run(tmp_path / "run", *float_options)
+    whole = results.read(teacher.parent / "results.jsonl")[0]
+    assert run(tmp_path / "run", *float_options)["masked"] == whole["masked"]
 
 
 def test_another_spec_without_scale_or_teacher(
@@ -153,18 +192,11 @@ def test_scales_change_nothing_before_training(checkpoint: Path) -> None:
     torch.testing.assert_close(rows, torch.full_like(rows, 0.5))
 
 
-def test_weight_decay_spares_latent_weights_and_vectors(checkpoint: Path, phrases: Path, tmp_path: Path) -> None:
-    bert, tokenizer = model.load(checkpoint)
-    model.add_scales(bert)
-    encoded = data.encode(data.read(phrases)[0], tokenizer, 8, torch.device("cpu"))
-    settings = train.Settings("tiny", "schedule", None, 1, 1.0, 4, 8, 1e-3, 0.1, 0.01, 0.0, True)
-    spec = fl.load_spec(main.HERE / "schedule.yaml")
-    program = fl.compile(bert, spec, (), 32, example_kwargs=encoded.inputs(slice(0, 2)))
-    job = train.Job(settings, 0, program.net, program, None, encoded, encoded, tmp_path)
-    names = {parameter: name for name, parameter in program.net.named_parameters()}
+def test_weight_decay_spares_latent_weights_and_vectors(resumed: train.Job) -> None:
+    names = {parameter: name for name, parameter in resumed.module.named_parameters()}
     latent, vectors, matrices = (
         ({names[parameter] for parameter in group["params"]}, group["weight_decay"], group["lr"])
-        for group in train._optimizer(job).param_groups
+        for group in train._optimizer(resumed).param_groups
     )
     assert len(latent[0]) == 6
     assert latent[1] == vectors[1] == 0
@@ -173,9 +205,9 @@ def test_weight_decay_spares_latent_weights_and_vectors(checkpoint: Path, phrase
     assert {"bert.pooler.dense.weight", "classifier.weight"} <= matrices[0]
 
 
-def test_another_run_of_the_same_folder(teacher: Path, options: list[str]) -> None:
+def test_another_run_of_the_same_folder(teacher: Path, float_options: list[str]) -> None:
     with pytest.raises(CheckpointError, match=r"is of another run\n  epochs is 5 here and 6 there"):
-        run(teacher, *options, "--float", "--batch", "8", "--epochs", "5")
+        run(teacher, *float_options, "--epochs", "5")
 
 
 def result(seed: int, binary: float | None, **settings: Any) -> dict[str, Any]:
