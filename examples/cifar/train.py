@@ -57,10 +57,19 @@ class Epoch:
 class Training:
     """A network in training: everything that a checkpoint holds, and a step.
 
-    `net` is what is trained, the program's or the float network; `folder` holds the checkpoint.
+    `net` is what is trained, the program's or the float network; `folder` holds the checkpoint. A `spec` takes the
+    place of the method's.
     """
 
-    def __init__(self, settings: Settings, data: Data, folder: Path, source: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        data: Data,
+        folder: Path,
+        source: Path,
+        device: torch.device,
+        spec: fl.ScheduleSpec | None = None,
+    ) -> None:
         self.settings, self.folder, self.device = settings, folder, device
         self.train, self.test = (_held(split, device) for split in (data.train.share(settings.fraction), data.test))
         self.steps_per_epoch = len(self.train) // settings.batch
@@ -77,7 +86,9 @@ class Training:
         if self.teacher:
             _channels_last(self.teacher.to(device))
         model.to(device)
-        self.program = None if settings.method == FLOAT else self._compiled(model)
+        self.program = None
+        if settings.method != FLOAT:
+            self.program = self._compiled(model, spec or spec_of(settings.method, settings.seed))
         self.net: nn.Module = self.program.net if self.program else model
         _channels_last(self.net)
         latent = {turn.site.name for turn in self.program.plan.turns} if self.program else ()
@@ -89,8 +100,7 @@ class Training:
         self.history: list[Epoch] = []
         self._resume()
 
-    def _compiled(self, model: nn.Module) -> fl.Program:
-        spec = spec_of(self.settings.method, self.settings.seed)
+    def _compiled(self, model: nn.Module, spec: fl.ScheduleSpec) -> fl.Program:
         if reads_zero_one(self.settings.network) and spec.binarize.activations:
             levels = {"sites": "*.activation", "levels": [0, 1]}
             spec = fl.edit_spec(spec, {"overrides": [*spec.as_data()["overrides"], levels]})

@@ -18,6 +18,7 @@ from examples.cifar.average import Average
 from examples.cifar.data import load
 from examples.cifar.recipe import Settings, optimizer_of, rate_at, settings_of
 from examples.cifar.train import Training
+from examples.cifar.trained import CHECKPOINT
 from frostline.errors import CheckpointError, FrostlineError, UsageError
 
 CPU = torch.device("cpu")
@@ -228,7 +229,7 @@ def test_a_loss_that_is_not_finite_names_the_window_and_the_step(mosaics: Path, 
         next(made.net.parameters()).fill_(float("nan"))
     with pytest.raises(FrostlineError, match=r"loss nan at step 5, while .+ was turning(.|\n)*is of before"):
         next(run)
-    assert training(mosaics, tmp_path / "run").step == 5
+    assert fl.load_checkpoint(made.folder / CHECKPOINT)["step"] == 5
 
 
 def test_a_float_run_teaches_and_is_started_from(mosaics: Path, tmp_path: Path) -> None:
@@ -259,6 +260,13 @@ def test_with_relu_activations_become_zero_and_one(mosaics: Path, tmp_path: Path
     assert made.program is not None
     assert not made.program.plan.constant
     assert {turn.levels for turn in made.program.plan.turns if turn.site.kind == "activation"} == {(0, 1)}
+
+
+def test_a_spec_takes_the_place_of_the_methods(mosaics: Path, tmp_path: Path) -> None:
+    settings = settings_of(ROW, TINY).on(CPU)
+    made = Training(settings, load("cifar10", mosaics), tmp_path / "run", mosaics, CPU, spec=fl.load_spec("bwn"))
+    assert made.program is not None
+    assert {turn.site.kind for turn in made.program.plan.turns} == {"weight"}
 
 
 # Results and the command line

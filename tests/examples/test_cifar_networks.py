@@ -18,8 +18,7 @@ SMALL = Images(10, 32, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 WIDTH = 1 / 16
 
 BINARY = {
-    "resnet18": 16, "resnet18-bireal": 16, "resnet50-bireal": 48, "mobilenetv2": 51,
-    "vgg7": 5, "resnet20": 18, "resnet20-hardtanh": 18,
+    "resnet18": 16, "resnet18-bireal": 16, "resnet50-bireal": 48, "mobilenetv2": 51, "vgg7": 5, "resnet20": 18,
 }  # fmt: skip
 """The binary convolutions of each kind of network: all but the first, and those in projection shortcuts."""
 
