@@ -56,7 +56,7 @@ def verify(
     """
     model = read_model(path)
     twin = twin_of(graph)
-    given = graph.example if inputs is None else _example(inputs, kwargs)
+    given = graph.example if inputs is None and kwargs is None else _example(() if inputs is None else inputs, kwargs)
     references = (reference_of(twin, part) for part in samples(given, _PART))
     first = next(references)
     cut = _open(_pieces(model))

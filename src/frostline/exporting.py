@@ -33,8 +33,6 @@ def export(
     if not isinstance(binary, Graph):
         remedy = "export what program.freeze() returns"
         raise UsageError("there is no graph to export", [Offence(f"it is a {type(binary).__name__}", remedy=remedy)])
-    if inputs is None and kwargs is not None:
-        inputs = ()
     with replacing(path) as part:
         part.write_bytes(lower(binary, target).SerializeToString(deterministic=True))
         return stamp(part, verify(part, binary, inputs, kwargs, target=target, name=path))
