@@ -12,6 +12,8 @@ from torch import fx, nn
 from frostline.compiler.graph import facts
 from frostline.schedules import DepthRule
 
+RULES: tuple[DepthRule, DepthRule, DepthRule] = ("asap", "alap", "module")
+
 
 @dataclass(frozen=True)
 class Depths:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 
@@ -13,8 +13,8 @@ from frostline.compiler.masks import Mask, Ramp
 from frostline.compiler.plan import Plan, Turn
 from frostline.errors import UsageError
 
-_STEEPEST = 1e-7
-"""The narrowest ramp: a step, but for numbers nearer to it than float32 tells apart."""
+_STEEPEST = 1e-3
+"""The narrowest ramp before it is a step; its gradient, where no surrogate stands in, is 1,000."""
 
 
 class Driver:
@@ -24,14 +24,17 @@ class Driver:
     one of `refresh` interleaved parts of the noise is drawn anew, from a generator keyed by seed, site and step. So
     every rank of a distributed run has the same masks, and `resume` is exact to the bit.
 
-    `weights` are the parameters of the sites whose masks hold: what an optimizer does to frozen entries is undone.
+    `weights` give the parameters of the sites whose masks hold: what an optimizer does to frozen entries is undone.
     """
 
-    def __init__(self, plan: Plan, masks: Mapping[str, Mask], weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, masks: Mapping[str, Mask], weights: Mapping[str, Callable[[], Tensor]] | None = None
+    ) -> None:
         self.plan = plan
         self._masks = dict(masks)
         self._weights = dict(weights or {})
         self._noise: dict[str, Tensor] = {}
+        self._binarized = 0
         self._step = 0
         self.resume(0)
 
@@ -58,17 +61,23 @@ class Driver:
         for turn in self.plan.turns:
             self._turn(turn, redraw=True)
             self._show_surrogate(turn)
+        for mask in self._masks.values():
+            if mask.latent is not None:
+                mask.latent.fill_(torch.nan)
 
     @contextmanager
     def binarized(self) -> Iterator[None]:
         """Within this context every site is fully binary; afterwards the masks are what they were."""
+        self._binarized += 1
         try:
             for turn in self.plan.turns:
                 self._masks[turn.site.name].mask.fill_(True)
             yield
         finally:
-            for turn in self.plan.turns:
-                self._show(turn)
+            self._binarized -= 1
+            if not self._binarized:
+                for turn in self.plan.turns:
+                    self._show(turn)
 
     def _turn(self, turn: Turn, redraw: bool) -> None:
         name, step = turn.site.name, self._step
@@ -87,16 +96,17 @@ class Driver:
 
     def _show(self, turn: Turn) -> None:
         shown = self._masks[turn.site.name]
+        fraction = turn.fraction(self._step)
         if isinstance(shown, Ramp):
-            shown.width.fill_(max(1 - turn.fraction(self._step), _STEEPEST))
+            shown.width.fill_(max(1 - fraction, _STEEPEST))
         mask = shown.mask
         noise = self._noise.get(turn.site.name)
         if noise is None:
-            mask.fill_(self._step >= turn.stop)
+            mask.fill_(fraction == 1)
             return
         if noise.device != mask.device:
             noise = self._noise[turn.site.name] = noise.to(mask.device)
-        torch.lt(noise, turn.fraction(self._step), out=mask)
+        torch.lt(noise, fraction, out=mask)
 
     def _show_surrogate(self, turn: Turn) -> None:
         mask, gradient, in_tail = self._masks[turn.site.name], turn.gradient, self._step >= self.plan.settled_at
@@ -110,8 +120,8 @@ class Driver:
     @torch.no_grad()
     def _hold(self) -> None:
         """Give the entries that were frozen in the step that is done the values that its forward read, if one did."""
-        for name, weight in self._weights.items():
-            mask = self._masks[name]
+        for name, held in self._weights.items():
+            mask, weight = self._masks[name], held()
             if mask.latent is not None:
                 weight.copy_(torch.where(mask.mask & ~mask.latent.isnan(), mask.latent, weight))
                 mask.latent.fill_(torch.nan)

@@ -58,8 +58,8 @@ class Mask(nn.Module):
     the step. So are `sharpness`, where a surrogate has one, and `in_tail`, where the tail has a surrogate of its own.
 
     `scaled` is the axis of channels by whose scale a frozen weight is multiplied, without gradient. A mask that holds
-    keeps as `latent`, of the shape `hold`, what its forward read in train mode since the last step; NaN where it read
-    nothing. `name` and `where` are the site's, for messages.
+    keeps as `latent`, of the shape `hold`, what the first forward with gradients after a step read, and NaN before it.
+    `name` and `where` are the site's, for messages.
     """
 
     mask: Tensor
@@ -95,8 +95,8 @@ class Mask(nn.Module):
         """
         if not _fits(self.mask.shape, u.shape):
             raise self._misfit(u.shape)
-        if self.latent is not None and self.training:
-            self.latent.copy_(u.detach())
+        if self.latent is not None and torch.is_grad_enabled():
+            self.latent.copy_(torch.where(self.latent.isnan(), u.detach(), self.latent))
         return torch.where(self.mask, self._frozen(u), self._turning(u))
 
     def _frozen(self, u: Tensor) -> Tensor:

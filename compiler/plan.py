@@ -250,6 +250,9 @@ def _impossible(spec: ScheduleSpec, turn: Turn, ranked: Sequence[tuple[int, Over
             remedy = f'add the override {{sites: "{site.name}", {field}: {"element" if field == "per" else "none"}}}'
             what = f"{site.name} has no one axis of channels: it is read by {readers}"
             yield Offence(what, asking(field, section), remedy)
+    if turn.transition == "sharpen" and turn.scale == "channel":
+        what = f"{site.name} sharpens, and its ramp has no scale: the weight would jump at the end of its window"
+        yield Offence(what, asking("scale", "binarize"), "leave scale out, or let sites turn behind masks")
     if turn.transition == "sharpen" and any((one.refresh or one.per) for _, one in ranked):
         where = spec.where("overrides", ranked[-1][0])
         yield Offence(f"{site.name} sharpens, and has no mask", where, "leave refresh and per out of the override")

@@ -15,7 +15,7 @@ import torch
 from torch import fx
 
 from frostline.compiler.channels import channels_of
-from frostline.compiler.depths import Depths, depths_of, levels_of
+from frostline.compiler.depths import RULES, Depths, depths_of, levels_of
 from frostline.compiler.flow import flow_of
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.names import Names, joined
@@ -88,7 +88,8 @@ def sites(graph: Graph) -> tuple[Site, ...]:
     if offences and not any(parts):
         raise CaptureError("only float32 can be trained and lowered", offences)
     if graph.regions:
-        parts = list(_in_a_row(parts))
+        registered = [path for path, _ in graph.module.named_modules() if path in graph.regions]
+        parts = list(_in_a_row(parts, registered))
     return tuple(sorted((site for part in parts for site in part), key=lambda site: site.depth))
 
 
@@ -104,15 +105,27 @@ def _sites(graph: Graph, offences: list[Offence]) -> list[Site]:
     return list(found.values())
 
 
-def _in_a_row(parts: Sequence[Sequence[Site]]) -> Iterator[list[Site]]:
-    """Regions are taken to run one after the other: depths go on, and only the outermost have a first and a last."""
-    filled = [part for part in parts if part]
-    before = Depths(0, 0, 0)
-    for index, part in enumerate(filled):
+def _in_a_row(parts: Sequence[Sequence[Site]], registered: Sequence[str]) -> Iterator[list[Site]]:
+    """Regions run one after the other: depths go on, and only the outermost have a first and a last.
+
+    The rule `module` goes by the order in which they are registered.
+    """
+    filled = {part[0].region: part for part in parts if part}
+    levels = {region: _levels(part) for region, part in filled.items()}
+    asap = alap = 0
+    for index, (region, part) in enumerate(filled.items()):
         lost = {"first"} if index else set()
         lost |= {"last"} if index < len(filled) - 1 else set()
-        yield [_after(site, before, lost) for site in part]
-        before += max((operand.depths for site in part for operand in site.operands), key=lambda depths: depths.asap)
+        earlier = registered[: registered.index(region)]
+        module = sum(levels[other].module for other in earlier if other in levels)
+        yield [_after(site, Depths(asap, alap, module), lost) for site in part]
+        asap, alap = asap + levels[region].asap, alap + levels[region].alap
+
+
+def _levels(part: Sequence[Site]) -> Depths:
+    """The greatest depth in a region, by each rule."""
+    depths = [operand.depths for site in part for operand in site.operands]
+    return Depths(*(max(one.by(rule) for one in depths) for rule in RULES))
 
 
 def _after(site: Site, before: Depths, lost: set[str]) -> Site:

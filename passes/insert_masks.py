@@ -38,19 +38,22 @@ class InsertMasks(Pass):
         if unknown:
             offences = [Offence(f"{name} is not in this graph") for name in unknown]
             raise PassError("the plan was made for another graph", offences)
-        faults = [fault for turn in turns for fault in _impossible(graph, self.plan, turn, products)]
+        training = graph.in_training()
+        found = sites(training) if training is not None else ()
+        trained = [_as_trained(turn, found) for turn in turns]
+        faults = [fault for turn in turns for fault in _impossible(self.plan, turn, products)]
+        if training is not None:
+            others = _products(training)
+            faults += [*_unmasked(turns, found), *(f for turn in trained for f in _impossible(self.plan, turn, others))]
         if faults:
-            raise PlanError("the plan asks of some weights what they cannot do", faults)
+            raise PlanError("the plan asks of some weights what they cannot do", dict.fromkeys(faults))
         names = {turn.site.name for turn in turns}
         targets = {turn.site.name: _target(turn.site.name, names) for turn in turns}
         for turn in turns:
             graph.module.add_submodule(targets[turn.site.name], _mask(graph, self.plan, turn, products))
-        training = graph.in_training()
+        training = graph.in_training()  # once more, now that it has the masks
         if training is not None:
-            found = sites(training)
-            _insert(
-                training, [(_as_trained(turn, found), targets[turn.site.name]) for turn in turns], _products(training)
-            )
+            _insert(training, [(turn, targets[turn.site.name]) for turn in trained], _products(training))
         _insert(graph, [(turn, targets[turn.site.name]) for turn in turns], products)
 
 
@@ -69,7 +72,19 @@ def _target(name: str, names: set[str]) -> str:
     return f"{HOME}.{owner}_{own}" if owner in names else f"{HOME}.{name}"
 
 
-def _impossible(graph: Graph, plan: Plan, turn: Turn, products: dict[str, Product]) -> Iterator[Offence]:
+def _unmasked(turns: Sequence[Turn], trained: Sequence[Site]) -> Iterator[Offence]:
+    """Operations that read a weight which turns, but in train mode only, where the plan does not see them."""
+    names = {turn.site.name for turn in turns if turn.site.kind == "weight"}
+    seen = {operand.key for turn in turns for operand in turn.site.operands}
+    for site in trained:
+        if site.kind == "weight" and site.name in names:
+            for operand in site.operands:
+                if operand.key not in seen:
+                    what = f"{operand.operation} reads {site.name} in train mode only, where no mask would be"
+                    yield Offence(what, site.where, f'keep it float: "{site.name}" in keep_float')
+
+
+def _impossible(plan: Plan, turn: Turn, products: dict[str, Product]) -> Iterator[Offence]:
     """What only a parameter can do that an operation reads as it is: to be held, and to be scaled by channel."""
     if turn.site.kind == "activation":
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -66,7 +67,7 @@ class Duration:
         return (exact + Fraction(1, 2)).__floor__()
 
     def __str__(self) -> str:
-        number = str(self.amount.numerator) if self.amount.denominator == 1 else f"{float(self.amount):.9g}"
+        number = f"{Decimal(self.amount.numerator) / Decimal(self.amount.denominator):f}"
         return f"{number}%" if self.unit == "%" else f"{number} {self.unit}"
 
 

@@ -44,18 +44,21 @@ def load_spec(path: str | Path) -> ScheduleSpec:
 
     Raises SpecError, with every fault and its line, when the file cannot be read or is not a valid spec.
     """
+    if not isinstance(path, str | Path):
+        raise SpecError(f"a spec is read from a path, or found by its name, not from a {type(path).__name__}")
     shipped = {file.stem: file for file in Path(__file__).parent.glob("*.yaml")}
     path = Path(path)
-    if str(path) in shipped and not path.exists():
+    if str(path) in shipped and not path.is_file():
         path = shipped[str(path)]
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        remedy = nearest(path.stem, shipped) or f"there are: {', '.join(sorted(shipped))}"
-        ships = [Offence("no spec of this name ships with frostline", remedy=remedy)] if not path.suffix else []
-        raise SpecError(f"cannot read the spec {path}: {error.strerror or error}", ships) from error
     except UnicodeDecodeError as error:
         raise SpecError(f"the spec {path} is not a text file in UTF-8") from error
+    except (OSError, ValueError) as error:
+        remedy = nearest(path.stem, shipped) or f"there are: {', '.join(sorted(shipped))}"
+        ships = [Offence("no spec of this name ships with frostline", remedy=remedy)] if not path.suffix else []
+        reason = getattr(error, "strerror", None) or error
+        raise SpecError(f"cannot read the spec {path}: {reason}", ships) from error
     return read_spec(text, source=str(path))
 
 
@@ -86,10 +89,10 @@ def edit_spec(spec: ScheduleSpec, edits: Mapping[str, Any]) -> ScheduleSpec:
     """
     data = spec.as_data()
     for dotted, value in edits.items():
-        *parents, last = dotted.split(".")
+        *parents, last = str(dotted).split(".")
         part: Any = data
         for parent in parents:
-            part = part.get(parent) if isinstance(part, dict) else None
+            part = part.setdefault(parent, {}) if isinstance(part, dict) else None
         if not isinstance(part, dict):
             raise SpecError(f'"{dotted}" is not a field of a spec')
         part[last] = value
@@ -121,7 +124,7 @@ def _parse(text: str, source: str) -> tuple[Any, dict[_Path, str]]:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
         raise SpecError(f"{source} is not YAML", [Offence(error.problem or "syntax error", where)]) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
         raise SpecError(f"{source} is not YAML", [Offence(reason, source)]) from error
 

@@ -240,6 +240,13 @@ class ScheduleSpec(_Part):
 
     _lines: dict[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, wherever they were read from."""
+        return isinstance(other, ScheduleSpec) and self.as_data() == other.as_data()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
     def where(self, *path: str | int) -> str | None:
         """The line of the file that holds a field, as `schedule.yaml:7`; None for a spec that came from no file."""
         return self._lines.get(path)

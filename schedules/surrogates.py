@@ -23,7 +23,7 @@ from pydantic import (
 
 from frostline.schedules.curves import Curve
 
-Amount = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)]
 
 
 class Rise(BaseModel):
@@ -85,12 +85,15 @@ class NoSurrogate(_Surrogate):
 
 
 class Identity(_Surrogate):
-    """dv: the straight-through estimator (Bengio et al., arXiv 1308.3432), the paper's vanilla STE."""
+    """1: the straight-through estimator (Bengio et al., arXiv 1308.3432), the paper's vanilla STE.
+
+    Beyond abs(v) = 10,000 it is 0, so that what is infinite makes no NaN.
+    """
 
     kind: Literal["identity"]
 
     def stand_in(self, v: Any, sharpness: Any) -> Any:
-        return v
+        return v.clamp(-1e4, 1e4)
 
 
 class Clipped(_Surrogate):

@@ -32,7 +32,8 @@ def capture_regions(
     """
     calls = _calls(model, trials)
     tree = share(model)
-    regions = dict(_largest(tree, "", calls, whole, set()))
+    running = list(calls)
+    regions = dict(sorted(_largest(tree, "", calls, whole, set()), key=lambda item: running.index(item[0])))
     for path, region in regions.items():
         original = tree.get_submodule(path)
         net = region.module
@@ -76,20 +77,19 @@ def _calls(model: nn.Module, trials: list[Trial]) -> dict[str, list[Example]]:
             twin = duplicate(model).train(training)
             for path, module in twin.named_modules():
                 if path:
-                    module.register_forward_pre_hook(_keep(here.setdefault(path, {}), example), with_kwargs=True)
+                    module.register_forward_pre_hook(_keep(path, here, example), with_kwargs=True)
             inputs = example.copied()
             with suppress(Exception), torch.no_grad(), torch.random.fork_rng():
                 twin(*inputs.args, **inputs.kwargs)
-        for path, calls in here.items():
-            if calls and path not in found:
-                found[path] = calls
+        found |= {path: calls for path, calls in here.items() if path not in found}
     return {path: list(calls.values()) for path, calls in found.items()}
 
 
-def _keep(calls: dict[str, Example], example: Example) -> Any:
+def _keep(path: str, here: dict[str, dict[str, Example]], example: Example) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls = here.get(path, {})
         shown = outline((args, kwargs), example.batch_size())
         if shown not in calls and len(calls) < _SHAPES and holds_tensor((args, kwargs)):
-            calls[shown] = Example(args, dict(kwargs)).copied()
+            here.setdefault(path, calls)[shown] = Example(args, dict(kwargs)).copied()
 
     return hook

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,7 +22,7 @@ from frostline.compiler.products import attribute
 from frostline.compiler.rewriting import Pass, check, run
 from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import unreached
-from frostline.errors import CheckpointError, Offence, UsageError
+from frostline.errors import CheckpointError, Offence, PlanError, UsageError
 from frostline.passes import FREEZING, EstimateBatchNorm, InsertMasks
 from frostline.schedules import ScheduleSpec
 
@@ -111,6 +112,9 @@ class Program:
             raise UsageError(
                 "the spec asks for no batches", [Offence("nothing would be done with them", where, remedy)]
             )
+        if batches is not None and not isinstance(batches, Iterable):
+            what = Offence(f"it is a {type(batches).__name__}", None, "program.freeze(batches=[x1, x2, ...])")
+            raise UsageError("batches are a list, or another iterable, of inputs", [what])
         taken = list(islice(batches if batches is not None else (), asked.reestimate))
         if len(taken) < asked.reestimate:
             what = f"BatchNorm is to be estimated from {asked.reestimate} batches, and there are {len(taken)}"
@@ -186,14 +190,18 @@ def compile(
         raise UsageError("spec is not a schedule spec", [Offence(f"it is a {type(spec).__name__}", remedy=remedy)])
     graph = capture(model, example_inputs, example_kwargs)
     planned = plan(spec, sites(graph), total_steps, steps_per_epoch, unreached(graph))
+    if spec.batch_norm is not None and graph.regions and graph.evaluating is None:
+        remedy = "leave it out: the model was captured in regions, which its inputs do not fit"
+        what = Offence("BatchNorm cannot be estimated anew in this model", spec.where("batch_norm"), remedy)
+        raise PlanError("the plan cannot be made", [what])
     graph = run(graph, (InsertMasks(planned),))
     masks: dict[str, Mask] = {}
-    held: dict[str, Tensor] = {}
+    held: dict[str, Callable[[], Tensor]] = {}
     for part in graph.parts():
         for node, mask in mask_nodes(part):
             masks[str(facts(node).name)] = mask
             if mask.latent is not None:
-                held[str(facts(node).name)] = attribute(part, node.all_input_nodes[0])
+                held[str(facts(node).name)] = partial(attribute, part, node.all_input_nodes[0])
     return Program(graph, planned, Driver(planned, masks, held), model)
 
 
@@ -208,7 +216,7 @@ def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[O
         if own[name] != other.get(name):
             yield Offence(f"{name} is {own[name]} here and {other.get(name)} in the checkpoint")
     one, two = dict(_flat(own["spec"])), dict(_flat(other["spec"]))
-    for field in sorted(one.keys() | two.keys()):
+    for field in sorted(field for field in one.keys() | two.keys() if not field.startswith("batch_norm.")):
         if one.get(field) != two.get(field):
             yield Offence(f"spec {field} is {one.get(field)} here and {two.get(field)} in the checkpoint")
     for name in sorted(own["shapes"].keys() | other["shapes"].keys()):

@@ -246,7 +246,7 @@ def test_frozen_weights_are_held_whatever_the_optimizer_does() -> None:
     weight = torch.randn(50, requires_grad=True)
     mask = Mask((50,), gradient_of("none"), hold=(50,))
     plan = driver()[0].plan
-    driving = fl.Driver(plan, {"a": mask, "b": Mask((50,), gradient_of("none"))}, {"a": weight})
+    driving = fl.Driver(plan, {"a": mask, "b": Mask((50,), gradient_of("none"))}, {"a": lambda: weight})
     driving.resume(20)
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, weight_decay=0.1)
     for _ in range(8):
@@ -259,10 +259,59 @@ def test_frozen_weights_are_held_whatever_the_optimizer_does() -> None:
         assert not torch.isclose(weight.detach()[~frozen], before[~frozen]).any()
 
 
+def held() -> tuple[fl.Driver, Mask, Tensor]:
+    weight = torch.randn(50, requires_grad=True)
+    mask = Mask((50,), gradient_of("none"), hold=(50,))
+    driving = fl.Driver(driver()[0].plan, {"a": mask, "b": Mask((50,), gradient_of("none"))}, {"a": lambda: weight})
+    driving.resume(25)
+    return driving, mask, weight
+
+
+def test_a_forward_after_the_optimizer_s_step_changes_nothing_of_what_is_held() -> None:
+    driving, mask, weight = held()
+    before = weight.detach().clone()
+    mask(weight).sum().backward()
+    with torch.no_grad():
+        weight += 1
+    mask(weight)
+    frozen = mask.mask.clone()
+    driving.advance()
+    assert torch.equal(weight.detach()[frozen], before[frozen])
+    assert torch.equal(weight.detach()[~frozen], before[~frozen] + 1)
+
+
+def test_what_is_loaded_after_resuming_is_not_undone() -> None:
+    driving, mask, weight = held()
+    mask(weight)
+    driving.resume(26)
+    with torch.no_grad():
+        weight.fill_(0.5)
+    driving.advance()
+    assert (weight == 0.5).all()
+
+
+def test_binarized_within_binarized() -> None:
+    driving, masks = driver()
+    driving.resume(20)
+    with driving.binarized():
+        with driving.binarized():
+            pass
+        assert all(mask.mask.all() for mask in masks.values())
+    assert not masks["a"].mask.all()
+
+
+def test_an_instant_ramp_is_a_step_from_the_first() -> None:
+    _, masks = driver(
+        progression__transition="sharpen", progression__refresh={"rate": "none"},
+        progression__curve={"kind": "instant"}, progression__warmup=0, progression__order="global",
+    )  # fmt: skip
+    assert all(mask.mask for mask in masks.values())
+
+
 def test_a_step_without_a_forward_holds_nothing() -> None:
     weight = torch.randn(50)
     mask = Mask((50,), gradient_of("none"), hold=(50,))
-    driving = fl.Driver(driver()[0].plan, {"a": mask, "b": Mask((50,), gradient_of("none"))}, {"a": weight})
+    driving = fl.Driver(driver()[0].plan, {"a": mask, "b": Mask((50,), gradient_of("none"))}, {"a": lambda: weight})
     before = weight.clone()
     for _ in range(40):
         driving.advance()

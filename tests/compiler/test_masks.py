@@ -180,9 +180,10 @@ def test_the_tail_may_have_a_surrogate_of_its_own(frozen: str, tail: str) -> Non
 
 
 def test_an_infinite_entry_is_as_any_that_is_clipped() -> None:
-    module = Mask((2,), gradient_of("clipped"))
-    module.mask.copy_(torch.tensor([True, False]))
-    assert gradient_at(module, [float("inf"), -float("inf")]) == ([1, -1], [0, 0])
+    for frozen in ("none", "identity", "clipped", "polynomial"):
+        module = Mask((2,), gradient_of(frozen))
+        module.mask.copy_(torch.tensor([True, False]))
+        assert gradient_at(module, [float("inf"), -float("inf")]) == ([1, -1], [0, 0])
 
 
 def test_frozen_weights_are_scaled_by_channel_without_gradient() -> None:
@@ -196,12 +197,14 @@ def test_frozen_weights_are_scaled_by_channel_without_gradient() -> None:
     assert w.grad.tolist() == [[1, 1], [1, 1]]
 
 
-def test_a_mask_that_holds_keeps_what_it_read_in_train_mode() -> None:
+def test_a_mask_that_holds_keeps_what_its_first_forward_with_gradients_read() -> None:
     module = Mask((2,), gradient_of("none"), hold=(2,))
     assert module.latent is not None
-    module.eval()(torch.ones(2))
+    with torch.no_grad():
+        module(torch.ones(2))
     assert module.latent.isnan().all()
-    module.train()(torch.tensor([0.5, 2.0]))
+    module(torch.tensor([0.5, 2.0]))
+    module(torch.tensor([3.0, 4.0]))
     assert module.latent.tolist() == [0.5, 2.0]
     assert not module.state_dict()
 

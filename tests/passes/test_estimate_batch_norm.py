@@ -57,12 +57,82 @@ def test_a_spec_asks_for_it_and_freeze_takes_the_batches() -> None:
     assert not torch.equal(fl.run(program.graph.snapshot(), FREEZING).module.eval()(x), few)
 
 
+class Own(nn.Module):
+    """Two BatchNorms between linear layers, of which it keeps one in eval mode, and Dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.kept, self.free, self.drop = nn.BatchNorm1d(8), nn.BatchNorm1d(8), nn.Dropout(0.5)
+
+    def train(self, mode: bool = True) -> Own:
+        super().train(mode)
+        self.kept.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(self.drop(self.free(self.b(self.kept(self.a(x))))))
+
+
+def test_everything_else_runs_as_in_eval_mode_whatever_the_net_s_mode() -> None:
+    program = fl.compile(Own(), spec(batch_norm={"reestimate": 2}), (torch.randn(4, 6),), total_steps=9)
+    program.driver.resume(9)
+    x = [torch.randn(16, 6) for _ in range(2)]
+    outputs = []
+    for mode in (True, False):
+        program.net.train(mode)
+        outputs.append(program.freeze(batches=x).module.eval()(x[0]))
+    assert torch.equal(*outputs)
+
+
+def test_what_the_model_keeps_in_eval_mode_keeps_its_statistics() -> None:
+    program = fl.compile(Own(), spec(batch_norm={"reestimate": 1}), (torch.randn(4, 6),), total_steps=9)
+    program.driver.resume(9)
+    module = program.freeze(batches=[torch.randn(16, 6)]).module
+    assert not module.get_buffer("kept.running_mean").any()
+    assert module.get_buffer("free.running_mean").all()
+
+
+class Functional(nn.Module):
+    """BatchNorm as a function on a module's own buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.bn = nn.BatchNorm1d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        return self.b(nn.functional.batch_norm(y, self.bn.running_mean, self.bn.running_var, training=self.training))
+
+
+def test_batch_norm_as_a_function_is_refused() -> None:
+    edits: dict[str, object] = {"batch_norm": {"reestimate": 1}, "binarize__keep_float": ["first"]}
+    program = fl.compile(Functional(), spec(**edits), (torch.randn(4, 6),), total_steps=9)
+    program.driver.resume(9)
+    with pytest.raises(UsageError, match="called as a function cannot be estimated anew"):
+        program.freeze(batches=[torch.randn(16, 6)])
+
+
+def test_batches_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(UsageError, match="some statistics are not finite"):
+        settled(batch_norm={"reestimate": 1}).freeze(batches=[torch.full((16, 3, 8, 8), torch.nan)])
+
+
+def test_a_checkpoint_serves_a_spec_with_another_estimate() -> None:
+    program, other = settled(batch_norm={"reestimate": 3}), settled()
+    other.load_state_dict(program.state_dict())
+    assert other.step == 9
+
+
 def test_missing_batches_are_named() -> None:
     program = settled(batch_norm={"reestimate": 3})
     with pytest.raises(UsageError, match="is to be estimated from 3 batches, and there are 2"):
         program.freeze(batches=batches(2))
     with pytest.raises(UsageError, match="and there are 0"):
         program.freeze()
+    with pytest.raises(UsageError, match="batches are a list, or another iterable"):
+        program.freeze(batches=5)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the spec asks for no batches"):
         settled().freeze(batches=batches(2))
 

@@ -12,7 +12,7 @@ from frostline.compiler.graph import facts
 from frostline.compiler.invariants import mask_nodes
 from frostline.compiler.operations import operation_of
 from frostline.compiler.rearrangements import called
-from frostline.errors import PassError, UsageError
+from frostline.errors import PassError, PlanError, UsageError
 from frostline.passes import FreezeMasks, InsertMasks
 from tests.models.operations import Computed, Products
 from tests.models.small import ZERO_ONE, Attention, InPlace, Positive, Spare, Tied, chain, spec
@@ -152,3 +152,34 @@ def test_a_mask_reads_what_its_operation_read() -> None:
     before, after = masked(InPlace(), 2, 4)  # all its values lie within [-1, 1]
     x = torch.randn(5, 4)
     assert torch.allclose(before.module(x), after.module(x), atol=1e-6)
+
+
+class OtherInTraining(torch.nn.Module):
+    """A weight that is computed in train mode, or an operation that is called once more in it."""
+
+    def __init__(self, noisy: bool) -> None:
+        super().__init__()
+        self.first, self.a, self.last = (torch.nn.Linear(6, 6) for _ in range(3))
+        self.norm, self.noisy = torch.nn.BatchNorm1d(6), noisy
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.first(x))
+        if self.noisy:
+            weight = self.a.weight * 1.5 if self.training else self.a.weight
+            return self.last(torch.nn.functional.linear(x, weight))
+        if self.training:
+            x = self.norm(self.a(x))
+        return self.last(self.a(x))
+
+
+@pytest.mark.parametrize("edits", [{"progression__hold": True}, {"binarize__scale": "channel"}])
+def test_what_a_weight_cannot_do_in_train_mode_it_cannot_do(edits: dict[str, object]) -> None:
+    with pytest.raises(PlanError, match=r"a\.weight is (computed|not read as it is)"):
+        masked(OtherInTraining(noisy=True), 4, 6, **edits)
+
+
+def test_a_weight_that_train_mode_reads_once_more_is_refused() -> None:
+    with pytest.raises(PlanError) as caught:
+        masked(OtherInTraining(noisy=False), 4, 6)
+    assert "reads a.weight in train mode only, where no mask would be" in str(caught.value)
+    assert 'keep it float: "a.weight" in keep_float' in str(caught.value)

@@ -47,3 +47,9 @@ def test_a_share_is_rounded_to_the_nearest_step_halves_upwards(hundredths: int, 
 @given(st.integers(0, 10**6))
 def test_its_text_reads_back(steps: int) -> None:
     assert Duration.parse(str(Duration.parse(steps))) == Duration.parse(steps)
+
+
+@pytest.mark.parametrize("text", ["0.00001%", "123456789.123 epochs", "0.000000001 epochs", "12.5%"])
+def test_a_duration_is_written_exactly(text: str) -> None:
+    assert str(Duration.parse(text)) == text
+    assert Duration.parse(str(Duration.parse(text))) == Duration.parse(text)

@@ -164,7 +164,7 @@ def replaced(old: str, new: str) -> str:
         ),
         (
             replaced("frozen: none", "frozen: {kind: tanh, sharpness: {start: 0, stop: 2, curve: {kind: linear}}}"),
-            'a.yaml:3: "gradient.frozen.sharpness.start": should be greater than 0, got 0',
+            'a.yaml:3: "gradient.frozen.sharpness.start": should be greater than or equal to 0.1, got 0',
         ),
         (
             replaced("frozen: none", "frozen: none, surrogate: clipped"),
@@ -213,10 +213,47 @@ def test_an_edited_spec_is_validated_again() -> None:
     assert fl.edit_spec(spec, {"progression.order": ["a.*", "*"]}).progression.order == ("a.*", "*")
     with pytest.raises(SpecError, match="should be greater than 0"):
         fl.edit_spec(spec, {"progression.curve.exponent": 0})
-    with pytest.raises(SpecError, match=r'"nowhere\.at" is not a field'):
+    with pytest.raises(SpecError, match='unknown key "nowhere"'):
         fl.edit_spec(spec, {"nowhere.at": 1})
+    with pytest.raises(SpecError, match=r'"seed\.at" is not a field'):
+        fl.edit_spec(spec, {"seed.at": 1})
 
 
 @pytest.mark.parametrize("path", sorted(Path("schedules").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_shipped_specs_are_valid(path: Path) -> None:
     assert isinstance(load_spec(path), ScheduleSpec)
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!timestamp x", "!!int x", "!!set {a}"])
+def test_a_value_that_yaml_cannot_make_is_refused(value: str) -> None:
+    with pytest.raises(SpecError):
+        read_spec(replaced("seed: 0", f"seed: {value}"))
+
+
+@pytest.mark.parametrize("path", [None, 5, b"a.yaml"])
+def test_what_is_no_path_is_refused(path: object) -> None:
+    with pytest.raises(SpecError, match="a spec is read from a path"):
+        load_spec(path)  # type: ignore[arg-type]
+    with pytest.raises(SpecError, match="cannot read the spec"):
+        load_spec("a\0b")
+
+
+def test_a_folder_of_a_shipped_spec_s_name_is_not_in_its_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "held").mkdir()
+    assert load_spec("held").progression.hold
+
+
+def test_an_edit_may_give_a_part_that_was_left_out() -> None:
+    spec = fl.edit_spec(read_spec(FULL), {"batch_norm.reestimate": 3})
+    assert spec.batch_norm is not None
+    assert spec.batch_norm.reestimate == 3
+    with pytest.raises(SpecError, match='unknown key "nothing"'):
+        fl.edit_spec(spec, {"nothing.at_all": 3})
+
+
+def test_specs_are_equal_that_say_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("# from a file\n" + FULL)
+    assert load_spec(tmp_path / "a.yaml") == read_spec(FULL)
+    assert len({load_spec(tmp_path / "a.yaml"), read_spec(FULL)}) == 1
+    assert fl.edit_spec(read_spec(FULL), {"seed": 1}) != read_spec(FULL)

@@ -90,3 +90,35 @@ def test_python_s_random_numbers_stay_python_s() -> None:
 def test_modes_reach_the_regions(mode: bool) -> None:
     net = captured(Loop(), torch.randn(2, 3, 8, 8)).module.train(mode)
     assert all(module.training is mode for module in net.modules())
+
+
+class Scattered(nn.Module):
+    """Submodules that are registered in another order than they run in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+        self.late = nn.Sequential(nn.Linear(6, 6), nn.Hardtanh(), nn.Linear(6, 6))
+        self.early = nn.Sequential(nn.Linear(6, 6), nn.Hardtanh(), nn.Linear(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.early(x)
+        if float(x.abs().mean()) > 1e9:
+            x = -x
+        return self.head(self.late(x))
+
+
+def test_regions_stand_in_the_order_in_which_they_run() -> None:
+    graph = captured(Scattered(), torch.randn(4, 6))
+    assert list(graph.regions) == ["early", "late", "head"]
+    weights = [site for site in fl.sites(graph) if site.kind == "weight"]
+    assert [(site.name, site.depth) for site in weights] == [
+        ("early.0.weight", 1), ("early.2.weight", 2), ("late.0.weight", 3), ("late.2.weight", 4), ("head.weight", 5),
+    ]  # fmt: skip
+    assert {site.name: site.operands[0].roles for site in weights if site.operands[0].roles} == {
+        "early.0.weight": ("first",), "head.weight": ("last",),
+    }  # fmt: skip
+    registered = {site.name: site.operands[0].depths.module for site in weights}
+    assert registered == {
+        "head.weight": 1, "late.0.weight": 2, "late.2.weight": 3, "early.0.weight": 4, "early.2.weight": 5,
+    }  # fmt: skip
