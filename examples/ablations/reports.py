@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from examples.ablations.cells import Cell
@@ -22,39 +22,41 @@ def reached(lines: Sequence[Line], network: str, method: str) -> list[float]:
 
 
 def tables(lines: Sequence[Line]) -> str:
-    """The text of all tables, in Markdown."""
+    """The text of all tables, in Markdown. A network that was tried in one way compares nothing, and is left out."""
     lines = current(lines)
     budgets = dict.fromkeys((line["data"], line["epochs"], line["width"]) for line in lines)
     parts = []
     for data, epochs, width in budgets:
         own = [line for line in lines if (line["data"], line["epochs"], line["width"]) == (data, epochs, width)]
         for name, study in STUDIES.items():
-            if any(reached(own, network, method) for network in study.networks(data) for method in study.methods):
-                parts.append(_table(name, study, own, f"{data}, {epochs} epochs, width {width:g}"))
+            found = {
+                network: {method: shares for method in study.methods if (shares := reached(own, network, method))}
+                for network in study.networks(data)
+            }
+            found = {network: methods for network, methods in found.items() if len(methods) > 1}
+            if found:
+                used = [line for line in own if line["method"] in found.get(line["network"], {})]
+                parts.append(_table(name, study, found, used))
     return "\n\n".join(parts)
 
 
-def _table(name: str, study: Study, lines: Sequence[Line], budget: str) -> str:
-    used = [
-        line for line in lines if line["network"] in study.networks(line["data"]) and line["method"] in study.methods
-    ]
-    seeds = sorted({line["seed"] for line in used})
-    counts = {
-        len(reached(used, network, method)) for network in study.networks(used[0]["data"]) for method in study.methods
-    }
-    shown = f"{max(counts)} seeds" if counts == {max(counts)} else f"{min(counts)} to {max(counts)} seeds"
-    where = "; ".join(dict.fromkeys(f"{line['device']}, torch {line['torch']}" for line in used))
-    days = sorted({line["date"] for line in used})
-    seconds = mean(line["seconds"] for line in used)
-    rows = [
-        [network, *(percent(reached(used, network, method)) for method in study.methods)]
-        for network in study.networks(used[0]["data"])
-    ]
+def _table(name: str, study: Study, found: Mapping[str, Mapping[str, list[float]]], used: Sequence[Line]) -> str:
+    methods = [method for method in study.methods if any(method in row for row in found.values())]
+    counts = sorted({len(shares) for row in found.values() for shares in row.values()})
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    first = used[0]
     said = (
-        f"**{study.question}** `run {name}`: {budget}, {shown} ({seeds[0]} to {seeds[-1]}); test accuracy of the fully "
-        f"binary network in per cent, mean ± standard deviation. {where}; {seconds:.0f} s a run; {days[-1]}."
+        f"**{study.question}** `run {name}`: {first['data']}, {first['epochs']} epochs, width {first['width']:g}, "
+        f"{seeds} seeds; test accuracy of the fully binary network in per cent, mean ± standard deviation. "
+        f"{'; '.join(dict.fromkeys(_place(line) for line in used))}; "
+        f"{mean(line['seconds'] for line in used):.0f} s a run; {max(line['date'] for line in used)}."
     )
-    return f"{said}\n\n{markdown(['network', *study.methods], rows)}"
+    rows = [[network, *(percent(row.get(method, [])) for method in methods)] for network, row in found.items()]
+    return f"{said}\n\n{markdown(['network', *methods], rows)}"
+
+
+def _place(line: Line) -> str:
+    return f"{line['device']}, torch {line['torch']}"
 
 
 def _cell(line: Line) -> Cell:

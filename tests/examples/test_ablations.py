@@ -56,10 +56,14 @@ def test_a_run_is_one_line_and_is_not_run_again(tmp_path: Path, monkeypatch: pyt
 def test_a_table_has_a_row_a_network_and_mean_and_deviation_over_seeds() -> None:
     lines = [result("plain-16", "BWN, forward", seed, share) for seed, share in enumerate((0.9, 0.8, 0.7))]
     lines.append(result("plain-16", "BWN, forward", 2, 0.85))  # run again: the later counts
+    assert reports.tables(lines) == ""  # one method compares nothing
+    lines.append(result("plain-16", "BWN, reverse", 0, 0.6))
     text = reports.tables(lines)
-    assert "| network | BWN, forward | BWN, global | BWN, reverse |" in text
-    assert "| plain-16 | 85.0 ± 5.0 | - | - |" in text
-    assert "0 to 3 seeds (0 to 2)" in text
+    assert text.startswith(
+        "**Does the order matter to weights alone?** `run bwn`: digits, 24 epochs, width 12, 1 to 3 seeds"
+    )
+    assert "| network | BWN, forward | BWN, reverse |" in text
+    assert "| plain-16 | 85.0 ± 5.0 | 60.0 |" in text
 
 
 def test_results_of_a_method_that_has_changed_do_not_count() -> None:
