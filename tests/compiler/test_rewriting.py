@@ -65,6 +65,7 @@ def test_trace_gives_every_stage_and_leaves_the_graph_alone() -> None:
     before = program.graph.show()
     assert [str(one) for one, _ in trace(program.graph, FREEZING)] == [
         "FreezeMasks",
+        "LiftScales",
         "DropUnread",
         "SettleTies",
         "UseLinear",

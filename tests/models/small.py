@@ -25,11 +25,6 @@ def spec(**edits: object) -> ScheduleSpec:
     return fl.edit_spec(fl.read_spec(SPEC), {name.replace("__", "."): value for name, value in edits.items()})
 
 
-def gradient_of(frozen: object, tail: object = None) -> Gradient:
-    """The gradient that a spec's words say."""
-    return Gradient.model_validate({"frozen": frozen, "tail": tail})
-
-
 def chain(layers: int = 4, width: int = 6) -> nn.Module:
     """Convolutions in a chain, then a classifier: `[n, 3, 8, 8]` to `[n, 5]`."""
     units: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.Hardtanh()]
@@ -227,3 +222,8 @@ class LayerDrop(nn.Module):
             if not self.training or bool(torch.rand([]) < 0.9):
                 x = torch.tanh(block(x))
         return self.head(x)
+
+
+def gradient_of(frozen: object, tail: object = None) -> Gradient:
+    """The gradient that a spec's words say."""
+    return Gradient.model_validate({"frozen": frozen, "tail": tail})
