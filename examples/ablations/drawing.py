@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from examples.ablations.reports import current, reached
+from examples.ablations.reports import Answer, answer, current
 from examples.ablations.studies import STUDIES
 from examples.results import Line
 from frostline.compiler.files import replacing
@@ -29,12 +29,8 @@ def draw(lines: Sequence[Line], picture: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = [line for line in current(lines) if line["data"] == "digits"]
-    known = {(line["network"], line["method"]) for line in lines}
-    drawn = [
-        name
-        for name, study in STUDIES.items()
-        if any((network, method) in known for network in study.digits for method in study.methods)
-    ]
+    answers = {name: answer(study, lines, "digits") for name, study in STUDIES.items()}
+    drawn = [name for name, found in answers.items() if found]
     if not drawn:
         raise FileError("there is nothing to draw", [Offence("no results on digits", None, "run a study first")])
     with matplotlib.rc_context():
@@ -42,7 +38,7 @@ def draw(lines: Sequence[Line], picture: Path) -> None:
         figure = Figure((12, 3.9 * -(-len(drawn) // 2)), layout="constrained")
         panels = figure.subplots(-(-len(drawn) // 2), 2, squeeze=False).flatten()
         for panel, name in zip(panels, drawn, strict=False):
-            (_gain if name == "depth" else _dots)(panel, name, lines)
+            (_gain if name == "depth" else _dots)(panel, name, answers[name])
             panel.spines[["top", "right"]].set_visible(False)
         for panel in panels[len(drawn) :]:
             panel.set_visible(False)
@@ -50,27 +46,24 @@ def draw(lines: Sequence[Line], picture: Path) -> None:
             figure.savefig(part, format=picture.suffix.removeprefix(".") or "png", dpi=110)
 
 
-def _gain(panel: Axes, name: str, lines: Sequence[Line]) -> None:
+def _gain(panel: Axes, name: str, found: Answer) -> None:
     """Points above the baseline's mean, against the number of layers; bars are a standard deviation of one run."""
     study = STUDIES[name]
-    kinds = dict.fromkeys(network.split("-")[0] for network in study.digits)
+    kinds = dict.fromkeys(network.split("-")[0] for network in found)
     for kind, colour in zip(kinds, _COLOURS, strict=False):
-        depths = [int(network.split("-")[1]) for network in study.digits if network.startswith(kind)]
         for method, style in zip([one for one in study.methods if one != BASELINE], ("-", "--"), strict=False):
             points = []
-            for depth in depths:
-                own, base = (reached(lines, f"{kind}-{depth}", one) for one in (method, BASELINE))
-                if own and base:
-                    gains = [100 * (share - mean(base)) for share in own]
-                    points.append((depth, mean(gains), stdev(gains) if len(gains) > 1 else 0.0))
+            for network, row in found.items():
+                if network.startswith(kind) and {method, BASELINE} <= row.keys():
+                    gains = [100 * (share - mean(row[BASELINE])) for share in row[method]]
+                    points.append((_depth(network), mean(gains), stdev(gains) if len(gains) > 1 else 0.0))
             if points:
-                xs, ys, bars = zip(*points, strict=True)
-                panel.errorbar(
-                    xs, ys, bars, color=colour, linestyle=style, marker="o", capsize=3, label=f"{kind}, {method}"
-                )
+                depths, gained, bars = zip(*points, strict=True)
+                label = f"{kind}, {method}"
+                panel.errorbar(depths, gained, bars, color=colour, linestyle=style, marker="o", capsize=3, label=label)
     panel.axhline(0, color="#999999", linewidth=0.8)
     panel.set_xscale("log", base=2)
-    panel.set_xticks(sorted({int(network.split("-")[1]) for network in study.digits}))
+    panel.set_xticks(sorted({_depth(network) for network in found}))
     panel.xaxis.set_major_formatter("{x:.0f}")
     panel.set_xlabel("binary layers")
     panel.set_ylabel(f"points above {BASELINE}")
@@ -78,18 +71,23 @@ def _gain(panel: Axes, name: str, lines: Sequence[Line]) -> None:
     panel.legend(frameon=False, fontsize=8)
 
 
-def _dots(panel: Axes, name: str, lines: Sequence[Line]) -> None:
+def _depth(network: str) -> int:
+    return int(network.split("-")[1])
+
+
+def _dots(panel: Axes, name: str, found: Answer) -> None:
     """Each run as a dot, and the mean of a method as a line."""
-    study = STUDIES[name]
-    for shift, (network, colour) in enumerate(zip(study.digits, _COLOURS, strict=False)):
-        for place, method in enumerate(study.methods):
-            shares = [100 * share for share in reached(lines, network, method)]
-            at = place + 0.22 * (shift - (len(study.digits) - 1) / 2)
+    methods = [method for method in STUDIES[name].methods if any(method in row for row in found.values())]
+    for shift, ((network, row), colour) in enumerate(zip(found.items(), _COLOURS, strict=False)):
+        for place, method in enumerate(methods):
+            shares = [100 * share for share in row.get(method, [])]
+            at = place + 0.22 * (shift - (len(found) - 1) / 2)
             label = network if place == 0 else None
             panel.plot([at] * len(shares), shares, "o", color=colour, alpha=0.55, markersize=4, label=label)
             if shares:
                 panel.plot([at - 0.1, at + 0.1], [mean(shares)] * 2, color=colour, linewidth=2)
-    panel.set_xticks(range(len(study.methods)), [method.replace(" + ", "\n+ ") for method in study.methods], fontsize=8)
+    panel.set_xticks(range(len(methods)), [method.replace(" + ", "\n+ ") for method in methods], fontsize=8)
+    panel.set_xlim(-0.5, len(methods) - 0.5)
     panel.set_ylabel("test accuracy, %")
-    panel.set_title(study.question, loc="left", fontsize=11)
+    panel.set_title(STUDIES[name].question, loc="left", fontsize=11)
     panel.legend(frameon=False, fontsize=8)

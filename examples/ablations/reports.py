@@ -9,6 +9,9 @@ from examples.ablations.cells import Cell
 from examples.ablations.studies import STUDIES, Study
 from examples.results import Line, by_seed, markdown, percent
 
+Answer = Mapping[str, Mapping[str, list[float]]]
+"""Accuracies by network and method, one a seed."""
+
 
 def current(lines: Sequence[Line]) -> list[Line]:
     """The lines whose spec is still that of their cell."""
@@ -21,26 +24,31 @@ def reached(lines: Sequence[Line], network: str, method: str) -> list[float]:
     return [line["binary"] for group in by_seed(own, lambda line: line["method"]) for line in group]
 
 
+def answer(study: Study, lines: Sequence[Line], data: str) -> Answer:
+    """What a study found. A network that was tried in one way compares nothing, and is left out."""
+    found = {
+        network: {method: shares for method in study.methods if (shares := reached(lines, network, method))}
+        for network in study.networks(data)
+    }
+    return {network: methods for network, methods in found.items() if len(methods) > 1}
+
+
 def tables(lines: Sequence[Line]) -> str:
-    """The text of all tables, in Markdown. A network that was tried in one way compares nothing, and is left out."""
+    """The text of all tables, in Markdown."""
     lines = current(lines)
     budgets = dict.fromkeys((line["data"], line["epochs"], line["width"]) for line in lines)
     parts = []
     for data, epochs, width in budgets:
         own = [line for line in lines if (line["data"], line["epochs"], line["width"]) == (data, epochs, width)]
         for name, study in STUDIES.items():
-            found = {
-                network: {method: shares for method in study.methods if (shares := reached(own, network, method))}
-                for network in study.networks(data)
-            }
-            found = {network: methods for network, methods in found.items() if len(methods) > 1}
+            found = answer(study, own, data)
             if found:
                 used = [line for line in own if line["method"] in found.get(line["network"], {})]
                 parts.append(_table(name, study, found, used))
     return "\n\n".join(parts)
 
 
-def _table(name: str, study: Study, found: Mapping[str, Mapping[str, list[float]]], used: Sequence[Line]) -> str:
+def _table(name: str, study: Study, found: Answer, used: Sequence[Line]) -> str:
     methods = [method for method in study.methods if any(method in row for row in found.values())]
     counts = sorted({len(shares) for row in found.values() for shares in row.values()})
     seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
