@@ -31,7 +31,8 @@ class Driver:
         self, plan: Plan, masks: Mapping[str, Mask], weights: Mapping[str, Callable[[], Tensor]] | None = None
     ) -> None:
         self.plan = plan
-        self._masks = dict(masks)
+        self.masks = dict(masks)
+        self._changing = [turn for turn in plan.turns if turn.gradient.changes]
         self._weights = dict(weights or {})
         self._noise: dict[str, Tensor] = {}
         self._binarized = 0
@@ -50,7 +51,7 @@ class Driver:
         for turn in self.plan.turns:
             if turn.start <= self._step <= turn.stop:
                 self._turn(turn, redraw=self._step == turn.start)
-            self._show_surrogate(turn)
+        self._show_surrogates()
 
     def resume(self, step: int) -> None:
         """Set the masks for the forward of any step, as if it had been reached by advancing."""
@@ -60,8 +61,8 @@ class Driver:
         self._noise.clear()
         for turn in self.plan.turns:
             self._turn(turn, redraw=True)
-            self._show_surrogate(turn)
-        for mask in self._masks.values():
+        self._show_surrogates()
+        for mask in self.masks.values():
             if mask.latent is not None:
                 mask.latent.fill_(torch.nan)
 
@@ -71,7 +72,7 @@ class Driver:
         self._binarized += 1
         try:
             for turn in self.plan.turns:
-                self._masks[turn.site.name].mask.fill_(True)
+                self.masks[turn.site.name].mask.fill_(True)
             yield
         finally:
             self._binarized -= 1
@@ -81,10 +82,8 @@ class Driver:
 
     def _turn(self, turn: Turn, redraw: bool) -> None:
         name, step = turn.site.name, self._step
-        if turn.start <= step < turn.stop:
-            if turn.transition == "sharpen":
-                pass
-            elif redraw:
+        if turn.start <= step < turn.stop and turn.transition == "mask":
+            if redraw:
                 self._noise[name] = self._whole_noise(turn, step)
             elif turn.refresh is not None:
                 part = step % turn.refresh
@@ -95,7 +94,7 @@ class Driver:
         self._show(turn)
 
     def _show(self, turn: Turn) -> None:
-        shown = self._masks[turn.site.name]
+        shown = self.masks[turn.site.name]
         fraction = turn.fraction(self._step)
         if isinstance(shown, Ramp):
             shown.width.fill_(max(1 - fraction, _STEEPEST))
@@ -108,20 +107,20 @@ class Driver:
             noise = self._noise[turn.site.name] = noise.to(mask.device)
         torch.lt(noise, fraction, out=mask)
 
-    def _show_surrogate(self, turn: Turn) -> None:
-        mask, gradient, in_tail = self._masks[turn.site.name], turn.gradient, self._step >= self.plan.settled_at
-        surrogate = gradient.tail if in_tail and gradient.tail is not None else gradient.frozen
-        sharpness = surrogate.sharpness_at(min(self._step / self.plan.total_steps, 1.0))
-        if gradient.tail is not None:
-            mask.in_tail.fill_(in_tail)
-        if gradient.tail is not None or sharpness is not None:
+    def _show_surrogates(self) -> None:
+        in_tail, done = self._step >= self.plan.settled_at, min(self._step / self.plan.total_steps, 1.0)
+        for turn in self._changing:
+            mask, gradient = self.masks[turn.site.name], turn.gradient
+            surrogate = gradient.tail if in_tail and gradient.tail is not None else gradient.frozen
+            sharpness = surrogate.sharpness_at(done)
+            mask.in_tail.fill_(in_tail and gradient.tail is not None)
             mask.sharpness.fill_(1.0 if sharpness is None else sharpness)
 
     @torch.no_grad()
     def _hold(self) -> None:
         """Give the entries that were frozen in the step that is done the values that its forward read, if one did."""
         for name, held in self._weights.items():
-            mask, weight = self._masks[name], held()
+            mask, weight = self.masks[name], held()
             if mask.latent is not None:
                 weight.copy_(torch.where(mask.mask & ~mask.latent.isnan(), mask.latent, weight))
                 mask.latent.fill_(torch.nan)
@@ -136,7 +135,7 @@ class Driver:
             for part in range(min(turn.refresh, len(flat))):
                 drawn = step - (step - part) % turn.refresh
                 flat[part :: turn.refresh] = self._draw(turn, drawn, len(flat[part :: turn.refresh]))
-        return noise.to(self._masks[turn.site.name].mask.device)
+        return noise.to(self.masks[turn.site.name].mask.device)
 
     def _draw(self, turn: Turn, step: int, count: int) -> Tensor:
         """Uniform noise in [0, 1) on the CPU, the same on every machine."""

@@ -115,7 +115,7 @@ class Plan:
     @property
     def settled_at(self) -> int:
         """The first step in which every site is settled."""
-        return max(window.stop for window in self.windows)
+        return self.windows[-1].stop
 
     def window_at(self, step: int) -> Window | None:
         """The window that is turning in a step, if one is."""

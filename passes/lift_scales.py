@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import fx
 
-from frostline.compiler.graph import Graph, facts, set_facts
+from frostline.compiler.graph import Graph
 from frostline.compiler.invariants import binary, is_binarize, unscaled
 from frostline.compiler.products import Product, products_of
 from frostline.compiler.rewriting import Invariant, Pass
+from frostline.passes.writing import combine
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,12 @@ class LiftScales(Pass):
 
 
 def _lift(graph: Graph, product: Product) -> None:
-    node, operation, nodes = product.node, product.operation, graph.module.graph
     signs, scale = product.weight.args[:2]
     assert isinstance(signs, fx.Node)
     assert isinstance(scale, fx.Node)
-    line, shape = replace(facts(node), name=None), (-1, *(1,) * operation.spatial)
-    bias, result = product.added, node
+    bias = product.added
     product.rebind("weight", signs)
     if bias is not None:
-        operation.rebind(node, "bias", None)
-    readers = list(node.users)
-    for combine, value in ((torch.mul, scale), (torch.add, bias)):
-        if value is None:
-            continue
-        with nodes.inserting_after(result):
-            shaped = nodes.call_function(torch.reshape, (value, shape))
-        with nodes.inserting_after(shaped):
-            after = nodes.call_function(combine, (result, shaped))
-        set_facts(shaped, replace(line, shape=None))
-        result = set_facts(after, line)
-    for reader in readers:
-        reader.replace_input_with(node, result)
+        product.operation.rebind(product.node, "bias", None)
+        combine(graph, product, torch.add, bias)
+    combine(graph, product, torch.mul, scale)  # between the product and its bias

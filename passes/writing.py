@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from frostline.compiler.graph import Graph, facts, set_facts
+from frostline.compiler.products import Product
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,21 @@ class Writer:
         """Let everything that reads the node read another value, and drop the node."""
         self.node.replace_all_uses_with(value)
         self.graph.module.graph.erase_node(self.node)
+
+
+def combine(graph: Graph, product: Product, function: Callable[..., Any], value: fx.Node) -> None:
+    """Let everything that reads a product read `function(product, value)`; `value` has one entry a channel."""
+    nodes, node, spatial = graph.module.graph, product.node, product.operation.spatial
+    line = replace(facts(node), name=None)
+    with nodes.inserting_after(node):
+        total = nodes.call_function(function, (node, value))
+    node.replace_all_uses_with(total, delete_user_cb=lambda user: user is not total)
+    set_facts(total, line)
+    if spatial or len(facts(value).shape or ()) > 1:
+        with nodes.inserting_before(total):
+            shaped = nodes.call_function(torch.reshape, (value, (-1, *(1,) * spatial)))
+        set_facts(shaped, replace(line, shape=None))
+        total.update_arg(1, shaped)
 
 
 def hold(module: nn.Module, name: str, value: torch.Tensor) -> str:

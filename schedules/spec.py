@@ -85,7 +85,7 @@ def _lengths(value: object) -> str | tuple[float, ...]:
 
 
 def _rate(value: object) -> int | str:
-    if isinstance(value, int) and type(value) is int and 1 <= value <= 1_000_000:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000:
         return value
     if value == "none":
         return "none"
@@ -152,6 +152,11 @@ class Gradient(_Part):
 
     frozen: Surrogate
     tail: Surrogate | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is not the same in every step."""
+        return self.tail is not None or self.frozen.sharpness_at(0) is not None
 
 
 class Refresh(_Part):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -38,9 +38,10 @@ class Cell:
         common = ON_DIGITS if self.data == "digits" else {}
         return fl.edit_spec(fl.load_spec("stompp"), {**common, **METHODS[self.method], "seed": self.seed})
 
-    def is_of(self, line: Line) -> bool:
-        """Whether a line is the result of this cell, and not of one that was called so before."""
-        return all(line[name] == value for name, value in asdict(self).items()) and line["spec"] == self.spec.as_data()
+    @classmethod
+    def of(cls, line: Line) -> Cell:
+        """The cell that a line is the result of."""
+        return cls(**{field.name: line[field.name] for field in fields(cls)})
 
     def run_on_digits(self) -> dict[str, Any]:
         """Train it on the CPU, and return its line."""
@@ -70,6 +71,6 @@ def cells_of(studies: Iterable[str], data: str, seeds: Iterable[int], epochs: in
 
 def check(line: Line) -> None:
     """Raise KeyError, TypeError or ValueError where a line is no result of a cell."""
-    Cell(**{name: line[name] for name in Cell.__dataclass_fields__})
+    Cell.of(line)
     if not 0 <= float(line["binary"]) <= 1:
         raise ValueError(f"an accuracy of {line['binary']}")

@@ -13,7 +13,6 @@ Every finished run is one line of `results/ablations.jsonl`; what is there alrea
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -23,10 +22,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-import frostline as fl
-from examples import results
+from examples import command_line, results
 from examples.ablations.cells import Cell, cells_of, check
-from examples.ablations.reports import tables
+from examples.ablations.reports import current, tables
 from examples.ablations.studies import STUDIES
 from frostline.errors import Offence, UsageError, nearest
 
@@ -60,9 +58,9 @@ def run(
     if faults:
         raise UsageError("nothing can be run", faults)
     epochs, width = epochs or BUDGETS[data][0], width or BUDGETS[data][1]
-    known = results.read(file, check) if file.exists() else []
+    known = {Cell.of(line) for line in current(results.read(file, check))} if file.exists() else set()
     wanted = cells_of(studies, data, range(seeds), epochs, width)
-    missing = [cell for cell in wanted if not any(cell.is_of(line) for line in known)]
+    missing = [cell for cell in wanted if cell not in known]
     typer.echo(f"{len(wanted)} cells, {len(missing)} to run")
     lines = _on_digits(missing, workers) if folder is None or data == "digits" else _on_cifar(missing, folder)
     for done, line in enumerate(lines, 1):
@@ -112,12 +110,7 @@ def draw(
 
 
 def main() -> None:
-    """Run the command line: errors are messages, not tracebacks."""
-    try:
-        app()
-    except fl.FrostlineError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    command_line.run(app)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 
 from examples.ablations.cells import Cell
-from examples.ablations.studies import STUDIES, Study
+from examples.ablations.studies import METHODS, STUDIES, Study
 from examples.results import Line, by_seed, markdown, percent
 
 Answer = Mapping[str, Mapping[str, list[float]]]
@@ -15,7 +15,8 @@ Answer = Mapping[str, Mapping[str, list[float]]]
 
 def current(lines: Sequence[Line]) -> list[Line]:
     """The lines whose spec is still that of their cell."""
-    return [line for line in lines if line["method"] and _cell(line).is_of(line)]
+    known = [line for line in lines if line["method"] in METHODS]
+    return [line for line in known if Cell.of(line).spec.as_data() == line["spec"]]
 
 
 def reached(lines: Sequence[Line], network: str, method: str) -> list[float]:
@@ -65,7 +66,3 @@ def _table(name: str, study: Study, found: Answer, used: Sequence[Line]) -> str:
 
 def _place(line: Line) -> str:
     return f"{line['device']}, torch {line['torch']}"
-
-
-def _cell(line: Line) -> Cell:
-    return Cell(**{name: line[name] for name in Cell.__dataclass_fields__})

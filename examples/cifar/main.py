@@ -13,7 +13,6 @@ command goes on where it was. What a run was, and what it reached, becomes one l
 
 from __future__ import annotations
 
-import sys
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -22,6 +21,7 @@ import torch
 import typer
 
 import frostline as fl
+from examples import command_line
 from examples.cifar import results, rows
 from examples.cifar.augment import pixels
 from examples.cifar.data import load
@@ -118,12 +118,7 @@ def table(
 
 
 def main() -> None:
-    """Run the command line: errors are messages, not tracebacks."""
-    try:
-        app()
-    except fl.FrostlineError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    command_line.run(app)
 
 
 if __name__ == "__main__":

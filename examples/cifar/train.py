@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from itertools import chain, count, islice
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from examples.divergence import stop_if_diverged
 from frostline.compiler.masks import Mask
 from frostline.divergence import FirstBad
 from frostline.errors import CheckpointError, Offence, UsageError
+from frostline.training import epoch_seed
 
 WATCH = 50
 """A step that was not finite is looked for after so many: each look waits for the device."""
@@ -136,7 +136,7 @@ class Training:
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch, augmented. Order, crops and dropout follow from seed and epoch alone."""
-        torch.manual_seed(_seed(self.settings.seed, epoch))
+        torch.manual_seed(epoch_seed(self.settings.seed, epoch))
         order = torch.randperm(len(self.train), device=self.train.images.device)
         for batch in order.split(self.settings.batch)[: self.steps_per_epoch]:
             images = self._augmented(self.train.images[batch].to(self.device, non_blocking=True))
@@ -192,7 +192,7 @@ class Training:
             if self.program is None:
                 return masked, None
             plan = self.program.plan
-            if self.step >= plan.windows[-1].stop:
+            if self.step >= plan.settled_at:
                 estimated = plan.spec.batch_norm is not None
                 return masked, accuracy(self.frozen().module, self.test, self.device) if estimated else masked
             with self.program.binarized() as net:
@@ -288,7 +288,3 @@ def _channels_last(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, Mask) and module.mask.dim() == 3:
             module.mask.data = module.mask.permute(1, 2, 0).contiguous().permute(2, 0, 1)
-
-
-def _seed(seed: int, epoch: int) -> int:
-    return int.from_bytes(blake2b(f"{seed}/epoch {epoch}".encode(), digest_size=8).digest(), "big") >> 1

@@ -7,7 +7,6 @@ First `python -m examples.sst2.main train --float --run runs/sst2/float`, then t
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,12 +17,13 @@ import yaml
 from torch import nn
 
 import frostline as fl
+from examples import command_line
 from examples.results import append, insert
 from examples.sst2 import data as sst2
 from examples.sst2 import results
 from examples.sst2.model import MINILM, add_scales, folder_of, load
 from examples.sst2.train import Job, Settings, fit, steps_per_epoch
-from frostline.errors import FileError, FrostlineError, Offence, UsageError, first_line
+from frostline.errors import FileError, Offence, UsageError, first_line
 
 HERE = Path(__file__).parent
 RESULTS = Path("results/sst2.jsonl")
@@ -165,12 +165,7 @@ def _check_length(model: Any, length: int) -> None:
 
 
 def main() -> None:
-    """Run the command line: errors are messages, not tracebacks."""
-    try:
-        app()
-    except FrostlineError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+    command_line.run(app)
 
 
 if __name__ == "__main__":

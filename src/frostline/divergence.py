@@ -37,6 +37,17 @@ class FirstBad:
         step = int(self._step)
         return None if step < 0 else (step, float(self._loss))
 
+    def told(self, plan: Plan | None) -> str | None:
+        """What was not finite, in which step, and what was turning then; None if all was. A float run has no plan."""
+        found = self.found()
+        if found is None:
+            return None
+        step, loss = found
+        what = (
+            f"weights that are not finite after step {step}" if math.isfinite(loss) else f"loss {loss} at step {step}"
+        )
+        return f"{what}, {turning(plan, step)}" if plan else what
+
 
 def not_finite(net: nn.Module) -> Iterator[str]:
     """The names of trained parameters that hold NaN or infinity, and of buffers that hold NaN."""

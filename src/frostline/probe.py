@@ -17,8 +17,6 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, fx, nn
 
-from frostline.compiler.graph import facts
-from frostline.compiler.invariants import mask_nodes
 from frostline.compiler.masks import Mask, threshold
 from frostline.compiler.net import modes_of
 from frostline.divergence import turning
@@ -47,7 +45,7 @@ class Probe:
         self._program = program
         self._loss = loss
         self._turns = {turn.site.name: turn for turn in program.plan.turns}
-        self._masks = {str(facts(node).name): mask for part in program.graph.parts() for node, mask in mask_nodes(part)}
+        self._masks = program.driver.masks
         self._records: list[Record] = []
         self._signs: dict[str, Tensor] = {}
 

@@ -86,7 +86,7 @@ def finished(folder: Path) -> tuple[Graph, Any]:
     recipe, spec = _read_run(folder)
     program, (training, test) = program_of(spec, recipe)
     restore(program, folder)
-    done, needed = program.step, program.plan.windows[-1].stop
+    done, needed = program.step, program.plan.settled_at
     if done < needed:
         what = Offence(f"step {done} of {program.plan.total_steps}", remedy="run the same `frostline train` again")
         raise CheckpointError(f"the run in {folder} is not done", [what])

@@ -6,7 +6,6 @@ It uses nothing but the public interface; your own loop needs only `program.adva
 from __future__ import annotations
 
 import csv
-import math
 import signal
 import threading
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from torch.nn import functional
 from frostline.compiler.capture.user_line import user_line
 from frostline.compiler.checkpoint import load_checkpoint, save_checkpoint
 from frostline.compiler.files import replacing
-from frostline.divergence import FirstBad, not_finite, turning
+from frostline.divergence import FirstBad, not_finite
 from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, first_line
 from frostline.measuring import Batches, accuracies, evenly, samples
 from frostline.probe import Probe
@@ -146,7 +145,7 @@ def _step(run: _Run, batch: Any, device: torch.device) -> Tensor:
 def _rest(train: Batches, program: Program, epoch: int, folder: Path) -> Iterator[Any]:
     """The batches of an epoch that are still to be done; their order is a function of seed and epoch."""
     done = program.step - epoch * len(train)
-    torch.manual_seed(_seed(program.plan.spec.seed, epoch))
+    torch.manual_seed(epoch_seed(program.plan.spec.seed, epoch))
     batches = iter(train)
     for _ in range(done):
         next(batches)
@@ -166,7 +165,8 @@ def _set_random(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _seed(seed: int, epoch: int) -> int:
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of an epoch's order and augmentation: a run that resumes draws what it would have drawn."""
     return int.from_bytes(blake2b(f"{seed}/epoch {epoch}".encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -248,12 +248,8 @@ def restore(program: Program, folder: Path) -> dict[str, Any]:
 
 def _check(run: _Run) -> None:
     """Stop where a loss or a weight was not finite, and say in which step."""
-    if found := run.bad.found():
-        step, loss = found
-        what = (
-            f"weights that are not finite after step {step}" if math.isfinite(loss) else f"loss {loss} at step {step}"
-        )
-        raise _diverged(run, [f"{what}, {turning(run.program.plan, step)}"])
+    if told := run.bad.told(run.program.plan):
+        raise _diverged(run, [told])
 
 
 def _diverged(run: _Run, faults: list[str]) -> FrostlineError:
@@ -271,7 +267,7 @@ def _interrupted(program: Program, folder: Path) -> Interrupted:
 def _status(program: Program, history: list[Epoch]) -> str:
     window = program.plan.window_at(program.step)
     if window is None:
-        turning = "settled" if program.step >= program.plan.windows[-1].stop else "warm-up"
+        turning = "settled" if program.step >= program.plan.settled_at else "warm-up"
     else:
         turning = f"{window.label} turning {window.turns[0].fraction(program.step):4.0%}"
     reached = f"masked {history[-1].masked:.1%} binary {history[-1].binary:.1%}" if history else ""
