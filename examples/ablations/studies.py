@@ -71,7 +71,7 @@ STUDIES: Mapping[str, Study] = {
     ),
     "depth": Study(
         "Does the gain grow with depth?",
-        ("clipped STE", "forward", "forward + clipped"),
+        ("vanilla STE", "clipped STE", "forward", "forward + clipped"),
         ("plain-8", "plain-16", "plain-32", "residual-8", "residual-16", "residual-32"),
         ("resnet18", "resnet34", "resnet50"),
     ),
