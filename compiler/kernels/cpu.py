@@ -86,12 +86,12 @@ class Window:
 class Product:
     """A convolution or a linear layer of binary operands, its weights ready for the processor.
 
-    `bits` are packed weights `[outputs, *kernel, words * 4]` for `inputs` channels (of one group). Its integers become
+    `weights` are packed, `[outputs, *kernel, words * 4]` for `inputs` channels (of one group). Its integers become
     bits by `thresholds` and `high` (the bit says whether the level is +1), or floats, with one factor and term an
     output, and limits. Raises UsageError for what the library refuses.
     """
 
-    bits: Tensor
+    weights: Tensor
     inputs: int
     window: Window = Window()
     thresholds: Tensor | None = None
@@ -102,11 +102,11 @@ class Product:
     _handle: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        window, self.bits = self.window, self.bits.detach().cpu().contiguous()
-        _check(window, self.bits, self.inputs)
+        window, self.weights = self.window, self.weights.detach().cpu().contiguous()
+        _check(window, self.weights, self.inputs)
         constants = [None if one is None else one.detach().float().flatten().contiguous() for one in self._constants()]
         self._handle = self._call(
-            loaded().frostline_product, _pointer(self.bits), self.outputs, self.inputs, len(window.kernel),
+            loaded().frostline_product, _pointer(self.weights), self.outputs, self.inputs, len(window.kernel),
             window.kernel, window.strides, window.pads, window.dilations, window.groups, ctypes.c_int(self.rows),
             *map(_pointer, constants),
         )  # fmt: skip
@@ -126,7 +126,7 @@ class Product:
 
     @property
     def outputs(self) -> int:
-        return self.bits.shape[0]
+        return self.weights.shape[0]
 
     @property
     def engine(self) -> str:
@@ -134,39 +134,67 @@ class Product:
         name: bytes = loaded().frostline_engine(ctypes.c_void_p(self._handle))
         return name.decode()
 
-    def __call__(
-        self, x: Tensor, *, residual: Tensor | None = None, with_bits: bool = False, threads: int | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Floats and bits of the result: bits alone with thresholds, else floats, and bits as well where asked for.
+    def floats(self, x: Tensor, *, residual: Tensor | None = None, threads: int | None = None) -> Tensor:
+        """The integers, or what factor, sum and limits make of them, with a residual of the result's shape.
 
-        `x` is floats, of which the signs are taken, or bits (uint8). `residual` has the shape of the floats. `threads`
-        are those of torch by default.
+        `x` is floats, of which the signs are taken, or bits (uint8). `threads` are those of torch by default.
         """
-        packed = x.dtype == torch.uint8
-        x = x.detach().contiguous() if packed else x.detach().float().contiguous()
-        sizes = self._sizes(x, packed)
-        batch = 1 if self.rows else x.shape[0]
-        if self.rows:
-            shape, bits_shape = (*x.shape[:-1], self.outputs), tuple(x.shape[:-1])
-        else:
-            out = (ctypes.c_int64 * len(sizes))()
-            self._call(loaded().frostline_out_sizes, ctypes.c_void_p(self._handle), len(sizes), sizes, out)
-            shape, bits_shape = (x.shape[0], self.outputs, *out), (x.shape[0], *out)
-        floats = torch.empty(shape) if self.thresholds is None else None
-        bits = torch.empty((*bits_shape, words(self.outputs) * 4), dtype=torch.uint8)
-        given = bits if with_bits or floats is None else None
+        return self._results(x, residual, threads, with_bits=False)[0]
+
+    def bits(self, x: Tensor, *, threads: int | None = None) -> Tensor:
+        """The bits of a product with thresholds."""
+        sizes, shape = self._shapes(x)
+        bits = self._bits_like(shape)
+        self._run(x, sizes, None, None, bits, threads)
+        return bits
+
+    def floats_and_bits(
+        self, x: Tensor, *, residual: Tensor | None = None, threads: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The floats of `floats`, and the bits of their signs."""
+        return self._results(x, residual, threads, with_bits=True)
+
+    def _results(
+        self, x: Tensor, residual: Tensor | None, threads: int | None, *, with_bits: bool
+    ) -> tuple[Tensor, Tensor]:
+        sizes, shape = self._shapes(x)
+        floats, bits = torch.empty(shape), self._bits_like(shape)
         if residual is not None:
             residual = residual.detach().float().contiguous()
             if residual.shape != shape:
                 what = f"it has the shape {list(residual.shape)} in place of {list(shape)}"
                 raise UsageError("the residual cannot be added", [Offence(what)])
+        self._run(x, sizes, residual, floats, bits if with_bits else None, threads)
+        return floats, bits
+
+    def _shapes(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The spatial sizes of an activation, and the shape of the float result."""
+        sizes = self._sizes(x, x.dtype == torch.uint8)
+        if self.rows:
+            return sizes, (*x.shape[:-1], self.outputs)
+        out = (ctypes.c_int64 * len(sizes))()
+        self._call(loaded().frostline_out_sizes, ctypes.c_void_p(self._handle), len(sizes), sizes, out)
+        return sizes, (x.shape[0], self.outputs, *out)
+
+    def _bits_like(self, shape: tuple[int, ...]) -> Tensor:
+        pixels = shape[:-1] if self.rows else (shape[0], *shape[2:])
+        return torch.empty((*pixels, words(self.outputs) * 4), dtype=torch.uint8)
+
+    def _run(
+        self, x: Tensor, sizes: tuple[int, ...], residual: Tensor | None, floats: Tensor | None, bits: Tensor | None,
+        threads: int | None,
+    ) -> None:  # fmt: skip
+        if (self.thresholds is None) != (floats is not None):
+            remedy = "ask for bits where there are thresholds, and for floats where there are none"
+            raise UsageError("the product does not give this", [Offence("it has, or lacks, thresholds", remedy=remedy)])
+        packed = x.dtype == torch.uint8
+        x = x.detach().contiguous() if packed else x.detach().float().contiguous()
         if x.numel():
             self._call(
-                loaded().frostline_run, ctypes.c_void_p(self._handle), batch, len(sizes), sizes,
-                _pointer(None if packed else x), _pointer(x if packed else None), _pointer(residual),
-                _pointer(floats), _pointer(given), threads or torch.get_num_threads(),
+                loaded().frostline_run, ctypes.c_void_p(self._handle), 1 if self.rows else x.shape[0], len(sizes),
+                sizes, _pointer(None if packed else x), _pointer(x if packed else None), _pointer(residual),
+                _pointer(floats), _pointer(bits), threads or torch.get_num_threads(),
             )  # fmt: skip
-        return floats, given
 
     def _sizes(self, x: Tensor, packed: bool) -> tuple[int, ...]:
         channels = self.inputs * self.window.groups

@@ -59,17 +59,14 @@ def along_channels(values: Tensor, like: Tensor) -> Tensor:
 def test_integers_of_convolutions_are_equal(example: tuple[Tensor, Tensor, Window]) -> None:
     x, weight, window = example
     product = Product(packing.pack(weight), weight.shape[1], window)
-    result, bits = product(x)
-    assert bits is None
-    assert torch.equal(result, expected(x, weight, window))
+    assert torch.equal(product.floats(x), expected(x, weight, window))
 
 
 @EXAMPLES
 @given(st.integers(1, 40), st.sampled_from([1, 31, 64, 100, 768]), st.sampled_from([1, 7, 32, 65, 130, 300]))
 def test_integers_of_linear_layers_are_equal(rows: int, inputs: int, outputs: int) -> None:
     x, weight = signs(rows, 2, inputs), signs(outputs, inputs, seed=2)
-    result, _ = Product(packing.pack(weight), inputs)(x)
-    assert torch.equal(result, x @ weight.T)
+    assert torch.equal(Product(packing.pack(weight), inputs).floats(x), x @ weight.T)
 
 
 @EXAMPLES
@@ -81,7 +78,7 @@ def test_a_factor_a_sum_a_residual_and_limits_round_as_operators_do(example: tup
     scale, shift, sums = floats(weight.shape[0]), floats(weight.shape[0], seed=4), expected(x, weight, window)
     residual = floats(*sums.shape, seed=5)
     product = Product(packing.pack(weight), weight.shape[1], window, scale=scale, shift=shift, limits=(-1, 1.5))
-    result, bits = product(x, residual=residual, with_bits=True)
+    result, bits = product.floats_and_bits(x, residual=residual)
     scaled = sums * along_channels(scale, sums)
     wanted = ((scaled + along_channels(shift, sums)) + residual).clamp(-1, 1.5)
     assert torch.equal(result, wanted)
@@ -97,9 +94,8 @@ def test_bits_flow_from_product_to_product(example: tuple[Tensor, Tensor, Window
     sums = expected(x, weight, window)
     thresholds, high = torch.round(4 * floats(outputs)), signs(outputs, seed=6)
     product = Product(packing.pack(weight), weight.shape[1], window, thresholds=thresholds, high=high)
-    result, bits = product(cpu.pack(x))
+    bits = product.bits(cpu.pack(x))
     wanted = torch.where(sums >= along_channels(thresholds, sums), 1.0, -1.0) * along_channels(high, sums)
-    assert result is None
     assert torch.equal(unpacked(bits, outputs), wanted)
     assert torch.equal(packing.pack(wanted), bits), "the bits beyond the channels are clear"
 
@@ -110,7 +106,7 @@ def test_thresholds_on_and_beyond_the_ends_of_what_a_sum_can_be(limit: int) -> N
     x = torch.ones(1, 3, 5, 5)
     thresholds, high = torch.full((2,), float(limit)), torch.ones(2)
     window = Window((3, 3), (1, 1), (0, 0, 0, 0), (1, 1))
-    _, bits = Product(packing.pack(weight), 3, window, thresholds=thresholds, high=high)(x)
+    bits = Product(packing.pack(weight), 3, window, thresholds=thresholds, high=high).bits(x)
     first, second = limit <= 27, limit <= -27
     assert bits[..., 0].unique().tolist() == [first + 2 * second]
 
@@ -123,31 +119,32 @@ def test_signs_are_taken_of_floats_with_zero_as_plus_one() -> None:
 def test_sums_that_no_vector_can_count_run_in_plain_code() -> None:
     weight, x = signs(3, 40_000), signs(2, 40_000, seed=3)
     product = Product(packing.pack(weight), 40_000)
-    result, _ = product(x)
     assert product.engine == "scalar"
-    assert torch.equal(result, (x.double() @ weight.double().T).float())
+    assert torch.equal(product.floats(x), (x.double() @ weight.double().T).float())
 
 
 def test_two_threads_give_what_one_gives() -> None:
     weight, x = signs(200, 64, 3, 3), signs(5, 64, 20, 20, seed=3)
     product = Product(packing.pack(weight), 64, Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1)))
-    assert torch.equal(product(x, threads=2)[0], product(x, threads=1)[0])
+    assert torch.equal(product.floats(x, threads=2), product.floats(x, threads=1))
 
 
 def test_what_does_not_fit_is_refused() -> None:
     window = Window((3, 3), (1, 1), (0, 0, 0, 0), (1, 1))
     product = Product(packing.pack(signs(4, 8, 3, 3)), 8, window)
     with pytest.raises(UsageError, match="8 channels are read"):
-        product(signs(1, 7, 5, 5))
+        product.floats(signs(1, 7, 5, 5))
     with pytest.raises(UsageError, match="the kernel is larger than the padded input"):
-        product(signs(1, 8, 2, 5))
+        product.floats(signs(1, 8, 2, 5))
     with pytest.raises(UsageError, match="the residual cannot be added"):
-        product(signs(1, 8, 5, 5), residual=floats(1, 4, 3, 4))
+        product.floats(signs(1, 8, 5, 5), residual=floats(1, 4, 3, 4))
     with pytest.raises(UsageError, match="the groups do not divide the outputs"):
         Product(packing.pack(signs(4, 8, 3, 3)), 8, replace(window, groups=3))
     with pytest.raises(UsageError, match="strides has 1 entries for 2 axes"):
         Product(packing.pack(signs(4, 8, 3, 3)), 8, replace(window, strides=(1,)))
-    with pytest.raises(UsageError, match="the bits are torch.uint8 of shape"):
+    with pytest.raises(UsageError, match=r"the bits are torch\.uint8 of shape"):
         Product(packing.pack(signs(4, 8, 3, 3)), 40, window)
+    with pytest.raises(UsageError, match="the product does not give this"):
+        product.bits(signs(1, 8, 5, 5))
     with pytest.raises(UsageError, match='there is no engine "neon"'):
         cpu.choose("neon")

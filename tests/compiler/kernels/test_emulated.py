@@ -54,13 +54,14 @@ def test_convolutions_are_exact(
     scale, residual = torch.linspace(-1, 1, outputs), torch.ones_like(sums)
     product = Product(packing.pack(weight), inputs, window)
     assert product.engine == engine
-    assert torch.equal(product(x)[0], sums)
-    scaled, _ = Product(packing.pack(weight), inputs, window, scale=scale, shift=scale)(x, residual=residual)
+    assert torch.equal(product.floats(x), sums)
+    scaled = Product(packing.pack(weight), inputs, window, scale=scale, shift=scale).floats(x, residual=residual)
     by_channel = scale.reshape(-1, 1, 1)
     assert torch.equal(scaled, sums * by_channel + by_channel + residual)
     if groups == 1:
         thresholds = torch.arange(outputs).float() % 7 - 3
-        bits = Product(packing.pack(weight), inputs, window, thresholds=thresholds, high=torch.ones(outputs))(x)[1]
+        high = torch.ones(outputs)
+        bits = Product(packing.pack(weight), inputs, window, thresholds=thresholds, high=high).bits(x)
         wanted = torch.where(sums >= thresholds.reshape(-1, 1, 1), 1.0, -1.0)
         assert torch.equal(bits, packing.pack(wanted))
 
@@ -70,7 +71,7 @@ def test_linear_layers_are_exact(library: ctypes.CDLL, engine: str, monkeypatch:
     monkeypatch.setattr(cpu, "loaded", lambda: library)
     cpu.choose(engine)
     x, weight = signs(37, 300), signs(130, 300, seed=2)
-    assert torch.equal(Product(packing.pack(weight), 300)(x)[0], x @ weight.T)
+    assert torch.equal(Product(packing.pack(weight), 300).floats(x), x @ weight.T)
 
 
 def test_an_engine_that_this_processor_lacks_is_refused() -> None:
