@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
-from torch import fx
+from torch import fx, nn
 
 from frostline.compiler.graph import Graph
 from frostline.compiler.rearrangements import called, root_of
@@ -46,7 +46,8 @@ def flow_of(graph: Graph) -> Flow:
         last_writes[node] = {source: latest[owners[source]] for source in sources if owners[source] in latest}
         between.add_edges_from((source, node) for source in (*sources, *last_writes[node].values()))
         target = written(node, graph)
-        owners[node] = owners[root_of(node) if target is None else target] if _is_view(node, target) else node
+        same = _handed_on(node, graph) if target is None else target
+        owners[node] = node if same is None else owners[same]
         if target is not None:
             latest[owners[target]] = node
     return Flow(between, owners, last_writes)
@@ -70,5 +71,9 @@ def written(node: fx.Node, graph: Graph) -> fx.Node | None:
     return target if writes else None
 
 
-def _is_view(node: fx.Node, target: fx.Node | None) -> bool:
-    return target is not None or root_of(node) is not node
+def _handed_on(node: fx.Node, graph: Graph) -> fx.Node | None:
+    """The tensor of which a call returns a view, or itself."""
+    if node.op == "call_module":
+        module = graph.module.get_submodule(str(node.target))
+        return node.args[0] if type(module) is nn.Identity and isinstance(node.args[0], fx.Node) else None
+    return root if (root := root_of(node)) is not node else None
