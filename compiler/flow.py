@@ -9,6 +9,7 @@ from typing import Any
 
 import networkx as nx
 from torch import fx, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from frostline.compiler.graph import Graph
 from frostline.compiler.rearrangements import called, root_of
@@ -17,6 +18,10 @@ _WRITING = {
     operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
     operator.imod, operator.ipow, operator.imatmul, operator.iand, operator.ior, operator.ixor,
 }  # fmt: skip
+
+
+_HANDING_ON = (nn.Identity, _DropoutNd)
+"""Modules that return what they are given, Dropout in eval mode."""
 
 
 @dataclass(frozen=True)
@@ -75,5 +80,5 @@ def _handed_on(node: fx.Node, graph: Graph) -> fx.Node | None:
     """The tensor of which a call returns a view, or itself."""
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))
-        return node.args[0] if type(module) is nn.Identity and isinstance(node.args[0], fx.Node) else None
+        return node.args[0] if isinstance(module, _HANDING_ON) and isinstance(node.args[0], fx.Node) else None
     return root if (root := root_of(node)) is not node else None

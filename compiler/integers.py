@@ -89,7 +89,5 @@ def _moved(axis: int | None, before: Sequence[int], after: Sequence[int]) -> int
     if axis is None:
         return None
     behind = math.prod(before[axis:]) // before[axis]
-    places = range(-1, -len(after), -1)
-    return next(
-        (at for at in places if after[at] == before[axis] and math.prod(after[at:]) == behind * after[at]), None
-    )
+    places = (at for at in range(-1, -len(after), -1) if after[at] == before[axis])
+    return next((at for at in places if math.prod(after[at:]) == behind * after[at]), None)

@@ -26,8 +26,8 @@ _DEFAULTS = {"kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "
 def max_pool_of(node: fx.Node, graph: Graph) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
     """What a max pooling calls, whatever its spelling: the function of torch, and its arguments after the input.
 
-    None for anything else, and where a window is dilated: then it may lie in the padding alone. Others never do: padding
-    is at most half a window, and a window begins in the input or the padding before it.
+    None for anything else, and where a window is dilated: then it may lie in the padding alone. Others never do:
+    padding is at most half a window, and a window begins in the input or the padding before it.
     """
     if node.op == "call_module":
         module = graph.module.get_submodule(str(node.target))

@@ -29,10 +29,10 @@ class Reference:
     """What a graph computes for some inputs, on the CPU.
 
     `inputs` is what each site or operation reads that is not a site's binary activation, `activations` those, `levels`
-    the two values of each, `thresholds` the smallest values that become `high`, by site, to be broadcast over `inputs`,
-    `by_integers` the sites where both are integers, `products` the outputs of operations on packed weights, `bits` the packed weights by site
-    (views of one are packed apart), `binary` the names of operations of two binary operands, and `as_float` those
-    whose weight is unpacked first.
+    the two values of each, `thresholds` the smallest values that become `high`, broadcast over `inputs`, `by_integers`
+    the sites where these are integers, `products` the outputs of operations on packed weights, `bits` the packed
+    weights by site (views of one are packed apart), `binary` the names of operations of two binary operands, and
+    `as_float` those whose weight is unpacked first.
     """
 
     arguments: list[Array]

@@ -4,8 +4,10 @@ A node `frostline.BinaryConv` with a function of the same name in the file runs 
 function, and folds the unpacking of the bits when the session is made. Where a custom operator of that name is
 registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv` have two binary operands and integer
 results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations. `Binarize` gives -1 and
-+1, and so does `BinarizeAt`, from integers: `high` where they reach the threshold of their channel. What gives or reads 0 and 1 has names of its own, `BinarizeZeroOne`, `BinarizeZeroOneAt`, `ZeroOneLinear` and `ZeroOneConv`: no operator
-that is made for signs can take them for signs. `Unpack` gives standard operators the weights that are none of these.
++1, and so does `BinarizeAt` from integers: `high` where they reach the threshold of their channel. What gives or reads
+0 and 1 has names of its own: no operator that is made for signs can take them for signs. They are `BinarizeZeroOne`,
+`BinarizeZeroOneAt`, `ZeroOneLinear` and `ZeroOneConv`. `Unpack` gives standard operators the weights that are none of
+these.
 """
 
 from __future__ import annotations
