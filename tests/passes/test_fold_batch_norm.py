@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
 import frostline as fl
 from frostline.compiler.graph import facts
@@ -19,6 +18,18 @@ from frostline.compiler.invariants import is_binarize_at
 from frostline.compiler.masks import binarize, binarize_at
 from frostline.compiler.products import products_of
 from frostline.passes import FREEZING, FoldBatchNorm, SplitBatchNorm
+from tests.models.integers import (
+    ByPixel,
+    ByRow,
+    Flattened,
+    Kept,
+    Residual,
+    Shortcut,
+    Squared,
+    Tokens,
+    Written,
+    conv,
+)  # fmt: skip
 from tests.models.small import ZERO_ONE, spec
 
 UNFOLDED = tuple(one for one in FREEZING if not isinstance(one, FoldBatchNorm | SplitBatchNorm))
@@ -73,82 +84,6 @@ def same(before: fl.Graph, x: Tensor) -> fl.Graph:
     return after
 
 
-def conv(*after: nn.Module, kernel: int = 3, stride: int = 1, padding: int = 1, bias: bool = False) -> nn.Module:
-    """A convolution of 4 channels to 8, what follows, and one more: `[n, 4, 9, 9]` to `[n, 2, h, w]`."""
-    return nn.Sequential(nn.Conv2d(4, 8, kernel, stride, padding, bias=bias), *after, nn.Conv2d(8, 2, 1))
-
-
-class Tokens(nn.Module):
-    """Two linear layers with a factor for each of 8 features between them: `[n, tokens, 5]` to `[n, tokens, 2]`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 2)
-        self.factor = nn.Parameter(torch.randn(8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.b(torch.tanh(self.factor * self.a(x) - 0.25))
-
-
-class Residual(nn.Module):
-    """Sums of integers: of two products, and of a product and what it reads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = (nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(3))
-        self.one, self.two = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
-        self.head = nn.Conv2d(8, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.one(self.a(x) + self.b(x))
-        x = functional.hardtanh(self.two(functional.max_pool2d(self.c(x), 2)))
-        return self.head(x)
-
-
-class Shortcut(nn.Module):
-    """A block whose BatchNorm is read by the next operation and by the shortcut around it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = (nn.Conv2d(4, 4, 3, padding=1, bias=False) for _ in range(2))
-        self.one, self.two = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
-        self.head = nn.Conv2d(4, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.hardtanh(self.one(self.a(x)), inplace=True)
-        return self.head(self.two(self.b(x)) + x)
-
-
-class Flattened(nn.Module):
-    """Pooled after BatchNorm, then flattened: `[n, 4, 6, 6]` to `[n, 3]`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.one = nn.Conv2d(4, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
-        self.head = nn.Linear(72, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(functional.relu_(functional.max_pool2d(self.one(self.a(x)), 2)).flatten(1))
-
-
-class Written(nn.Module):
-    """Values that are changed in place after one reader, and before another."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c, self.d = (nn.Conv2d(4, 4, 3, padding=1, bias=False) for _ in range(4))
-        self.one, self.two = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
-        self.head = nn.Conv2d(4, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.one(self.a(x))
-        y = self.b(x * 1.0)
-        x.add_(2)
-        y = self.two(y + self.c(x))
-        positive = functional.relu_(y)
-        return self.head(y) + self.head(self.d(positive - 0.5))
-
-
 FOLDED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[str]]] = {
     "plain": (lambda: conv(nn.BatchNorm2d(8)), (4, 9, 9), ["2.activation"]),
     "hardtanh": (lambda: conv(nn.BatchNorm2d(8), nn.Hardtanh(inplace=True), bias=True), (4, 9, 9), ["3.activation"]),
@@ -179,7 +114,7 @@ def graph_of(name: str) -> fl.Graph:
     return unfolded(make(), shape)
 
 
-def norms(graph: fl.Graph) -> list[nn.Module]:
+def norms(graph: fl.Graph) -> list[Any]:
     kinds = (nn.BatchNorm1d, nn.BatchNorm2d)
     return [one for one in graph.module.modules() if isinstance(one, kinds)]
 
@@ -203,7 +138,7 @@ def test_every_operation_reads_the_same(name: str, values: dict[str, Tensor], se
     for norm in norms(before):
         for key, value in values.items():
             if getattr(norm, key) is not None:
-                getattr(norm, key).data.copy_(value[: norm.num_features])  # type: ignore[index, arg-type]
+                getattr(norm, key).data.copy_(value[: norm.num_features])
     x = torch.randn(3, *FOLDED[name][1], generator=torch.Generator().manual_seed(seed))
     assert folded(same(before, x)) == FOLDED[name][2]
 
@@ -230,9 +165,9 @@ def test_thresholds_are_those_of_every_integer(values: dict[str, Tensor]) -> Non
 def test_a_falling_channel_and_constant_ones() -> None:
     before = graph_of("plain").snapshot()
     (norm,) = norms(before)
-    norm.weight.data.copy_(torch.tensor([1.0, -1, 0, 0, 1, -1, 1, 1]))  # type: ignore[operator, union-attr]
-    norm.bias.data.copy_(torch.tensor([0.0, 0, 1, -1, 99, 99, 0, 0]))  # type: ignore[operator, union-attr]
-    norm.running_mean.copy_(torch.tensor([3.0, 3, 0, 0, 0, 0, 2.5, -0.5]))  # type: ignore[operator, union-attr]
+    norm.weight.data.copy_(torch.tensor([1.0, -1, 0, 0, 1, -1, 1, 1]))
+    norm.bias.data.copy_(torch.tensor([0.0, 0, 1, -1, 99, 99, 0, 0]))
+    norm.running_mean.copy_(torch.tensor([3.0, 3, 0, 0, 0, 0, 2.5, -0.5]))
     after = fl.run(before, [FoldBatchNorm()]).module
     assert after.get_buffer("2.activation_thresholds").flatten().tolist() == [3, 4, -36, 37, -36, -36, 3, 0]
     assert after.get_buffer("2.activation_high").flatten().tolist() == [1, -1, 1, 1, 1, 1, 1, 1]
@@ -243,7 +178,7 @@ def test_levels_of_zero_and_one(name: str) -> None:
     make, shape, sites = FOLDED[name]
     before = unfolded(make(), shape, overrides=ZERO_ONE)
     for norm in norms(before):
-        norm.weight.data.normal_()  # type: ignore[operator, union-attr]
+        norm.weight.data.normal_()
     after = same(before, torch.randn(5, *shape))
     assert folded(after) == sites
     assert set(after.module.get_buffer(f"{sites[0]}_high").flatten().tolist()) == {0.0, 1.0}
@@ -253,8 +188,8 @@ def test_levels_of_zero_and_one(name: str) -> None:
 def test_binarize_moves_before_pooling_and_flattening() -> None:
     before = unfolded(Flattened(), (4, 6, 6))
     for norm in norms(before):
-        norm.weight.data.normal_()  # type: ignore[operator, union-attr]
-        norm.bias.data.normal_()  # type: ignore[operator, union-attr]
+        norm.weight.data.normal_()
+        norm.bias.data.normal_()
     after = same(before, torch.randn(9, 4, 6, 6))
     assert folded(after) == ["head.activation"]
     called = [str(getattr(node.target, "__name__", node.target)) for node in after.nodes]
@@ -281,46 +216,10 @@ def test_what_nobody_reads_any_more_is_gone() -> None:
 def test_values_that_are_written_into() -> None:
     before = unfolded(Written(), (4, 6, 6))
     for norm in norms(before):
-        norm.bias.data.normal_()  # type: ignore[operator, union-attr]
-        norm.running_mean.normal_()  # type: ignore[operator, union-attr]
+        norm.bias.data.normal_()
+        norm.running_mean.normal_()
     after = same(before, torch.randn(5, 4, 6, 6))
     assert folded(after) == ["b.activation", "d.activation"]
-
-
-class Squared(nn.Module):
-    """Neither rising nor falling."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * x - 9.5
-
-
-class ByPixel(nn.Module):
-    """A constant for every pixel."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.shift = nn.Parameter(torch.randn(8, 9, 9))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.shift
-
-
-class ByRow(nn.Module):
-    """The rows as channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(9)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.transpose(1, 2)).transpose(1, 2)
-
-
-class Kept(nn.BatchNorm2d):
-    """Normalises by the batch whatever the mode, and so in eval mode."""
-
-    def train(self, mode: bool = True) -> Kept:
-        return super().train(True)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +240,7 @@ def test_what_cannot_be_folded_is_left_alone(between: tuple[nn.Module, ...]) -> 
 
 def test_what_is_no_number_is_left_alone() -> None:
     before = graph_of("plain").snapshot()
-    norms(before)[0].running_var[3] = torch.nan  # type: ignore[index, operator]
+    norms(before)[0].running_var[3] = torch.nan
     assert folded(fl.run(before, [FoldBatchNorm()])) == []
 
 
