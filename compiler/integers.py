@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import fx
+from torch import fx, nn
+from torch.nn import functional
 
 from frostline.compiler.flow import flow_of, written
 from frostline.compiler.graph import Graph, facts
@@ -67,13 +68,20 @@ def _integer(node: fx.Node, graph: Graph, known: dict[fx.Node, Integer]) -> Inte
         return None
     if node.target in _SUMS and len(node.args) == len(sources) == 2 and not node.kwargs:
         return _sum(node, first, sources[1])
-    if max_pool_of(node, graph) is not None:
+    if max_pool_of(node, graph) is not None or _keeps(node, graph):
         return first
     source = rearranged(node)
     if source is None or called(node) not in _IN_ROWS:
         return None
     axis = _moved(first.axis, facts(source).shape or (), facts(node).shape or ())
     return replace(first, axis=axis) if axis is not None else None
+
+
+def _keeps(node: fx.Node, graph: Graph) -> bool:
+    """Whether a call gives integers for integers, none larger."""
+    if node.op == "call_module":
+        return type(graph.module.get_submodule(str(node.target))) in (nn.ReLU, nn.Identity)
+    return node.target in (torch.relu, functional.relu, "relu")
 
 
 def _sum(node: fx.Node, one: Integer, other: Integer | None) -> Integer | None:
