@@ -29,6 +29,8 @@ _ARITHMETIC = {"add", "sub", "mul", "div", "true_divide", "neg"}
 _RISING = {"relu", "relu6", "hardtanh", "clamp", "tanh", "sigmoid", "dropout"}
 """Their values never fall where the input rises, and are the same for every channel."""
 _OTHERS = {"leaky_relu", "prelu"}
+_OF_CONSTANTS = _ARITHMETIC | {"truediv", "exp", "abs", "sqrt", "rsqrt", "sigmoid", "softplus", "tanh"}
+"""What makes constants of constants, besides rearrangements. No random numbers."""
 _OPERATORS = {
     operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "div", operator.neg: "neg",
     operator.iadd: "add", operator.isub: "sub", operator.imul: "mul", operator.itruediv: "div",
@@ -99,9 +101,17 @@ class Chains:
         known, rank = self.integers.get(here), len(facts(here).shape or ())
         if known is None or known.axis is None or rank + known.axis < 1 or not _own_writes(before):
             return None
+        constants = [other for link, source in links for other in link.all_input_nodes if other is not source]
+        if any(each.target in self._written() for constant in constants for each in above(constant)):
+            return None
         if not all(_alike_in_channels(link, source, rank, known.axis, self.evaluator) for link, source in links):
             return None
         return Chain(here, known.bound, known.axis, tuple(links), tuple(moves))
+
+    def _written(self) -> set[Any]:
+        """The names of parameters and buffers that calls write into."""
+        targets = [target for node in self.graph.nodes if (target := written(node, self.graph)) is not None]
+        return {owner.target for target in targets if (owner := self.flow.owners[target]).op == "get_attr"}
 
 
 def _own_writes(before: Mapping[fx.Node, fx.Node | None]) -> bool:
@@ -123,9 +133,14 @@ def _changed(node: fx.Node, graph: Graph) -> fx.Node | None:
     name = _name(node)
     if name in _ARITHMETIC:
         return source if len(node.args) == (1 if name == "neg" else 2) and not node.kwargs else None
-    if name == "dropout" and (node.kwargs.get("training", True) if len(node.args) < 3 else node.args[2]):
-        return None
-    return source if name and node.args[0] is source and "out" not in node.kwargs else None
+    random = name == "dropout" and _training(node)
+    return source if name and not random and node.args[0] is source and "out" not in node.kwargs else None
+
+
+def _training(dropout: fx.Node) -> bool:
+    """Whether a call of `dropout(input, p=0.5, training=True)` drops anything."""
+    given = {"training": True} | dict(zip(("input", "p", "training"), dropout.args, strict=False)) | dropout.kwargs
+    return bool(given["training"])
 
 
 def _only_input(node: fx.Node) -> fx.Node | None:
@@ -137,9 +152,8 @@ def _only_input(node: fx.Node) -> fx.Node | None:
 def _is_constant(node: fx.Node) -> bool:
     """Whether a value is made of parameters and buffers, without a module."""
     made = above(node)
-    return all(each.op in ("get_attr", "call_function", "call_method") for each in made) and any(
-        each.op == "get_attr" for each in made
-    )
+    known = all(each.op == "get_attr" or called(each) in _OF_CONSTANTS or rearranged(each) is not None for each in made)
+    return known and any(each.op == "get_attr" for each in made)
 
 
 def _name(node: fx.Node) -> str:

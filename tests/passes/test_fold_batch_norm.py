@@ -131,7 +131,7 @@ def statistics(draw: st.DrawFn) -> dict[str, Tensor]:
     return {name: torch.tensor(draw(st.lists(kind, min_size=8, max_size=8))) for name, kind in drawn.items()}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(sorted(FOLDED)), statistics(), st.integers(0, 2**31))
 def test_every_operation_reads_the_same(name: str, values: dict[str, Tensor], seed: int) -> None:
     before = graph_of(name).snapshot()
@@ -143,7 +143,7 @@ def test_every_operation_reads_the_same(name: str, values: dict[str, Tensor], se
     assert folded(same(before, x)) == FOLDED[name][2]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(statistics())
 def test_thresholds_are_those_of_every_integer(values: dict[str, Tensor]) -> None:
     """Also on a dense value of another shape: torch rounds BatchNorm alike in all of them."""
