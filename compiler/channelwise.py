@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from frostline.compiler.evaluating import Evaluator
-from frostline.compiler.flow import Flow, flow_of, written
+from frostline.compiler.flow import Flow, flow_of, handed_on, written
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.integers import Integer, integers_of
 from frostline.compiler.net import modes_of
@@ -209,12 +209,5 @@ def unseen(node: fx.Node, graph: Graph, but_for: Sequence[Any] = ()) -> bool:
         readers = [user for user in target.users if user.target not in but_for]
         if readers != [node]:
             return False
-        node, target = target, _handed_on(target, graph)
+        node, target = target, written(target, graph) or handed_on(target, graph)
     return True
-
-
-def _handed_on(node: fx.Node, graph: Graph) -> fx.Node | None:
-    """The tensor that a call returns itself or a view of, or None where it makes one."""
-    if node.op == "call_module" and type(graph.module.get_submodule(str(node.target))) not in (*_NORMS, nn.PReLU):
-        return node.args[0] if isinstance(node.args[0], fx.Node) else None
-    return written(node, graph) or rearranged(node) or (_only_input(node) if _name(node) == "dropout" else None)

@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from frostline.compiler.graph import Graph
-from frostline.compiler.rearrangements import called, root_of
+from frostline.compiler.rearrangements import called, rearranged
 
 _WRITING = {
     operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
@@ -21,7 +21,6 @@ _WRITING = {
 
 
 _HANDING_ON = (nn.Identity, _DropoutNd)
-"""Modules that return what they are given, Dropout in eval mode."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def flow_of(graph: Graph) -> Flow:
         last_writes[node] = {source: latest[owners[source]] for source in sources if owners[source] in latest}
         between.add_edges_from((source, node) for source in (*sources, *last_writes[node].values()))
         target = written(node, graph)
-        same = _handed_on(node, graph) if target is None else target
+        same = handed_on(node, graph) if target is None else target
         owners[node] = node if same is None else owners[same]
         if target is not None:
             latest[owners[target]] = node
@@ -76,9 +75,11 @@ def written(node: fx.Node, graph: Graph) -> fx.Node | None:
     return target if writes else None
 
 
-def _handed_on(node: fx.Node, graph: Graph) -> fx.Node | None:
-    """The tensor of which a call returns a view, or itself."""
+def handed_on(node: fx.Node, graph: Graph) -> fx.Node | None:
+    """The tensor that a call returns itself, or a view of; None where it makes one. Dropout is that of eval mode."""
+    source = node.args[0] if node.args else None
     if node.op == "call_module":
-        module = graph.module.get_submodule(str(node.target))
-        return node.args[0] if isinstance(module, _HANDING_ON) and isinstance(node.args[0], fx.Node) else None
-    return root if (root := root_of(node)) is not node else None
+        known = isinstance(graph.module.get_submodule(str(node.target)), _HANDING_ON)
+    else:
+        known = called(node) == "dropout"
+    return source if known and isinstance(source, fx.Node) else rearranged(node)

@@ -19,7 +19,7 @@ from frostline.compiler.certificate import Certificate
 from frostline.compiler.contents import contents
 from frostline.compiler.exported import read_certificate
 from frostline.errors import DriftError
-from tests.models.integers import BiReal, Flattened, Residual, Shortcut, Tokens, conv
+from tests.models.integers import Flattened, Residual, Shortcut, Tokens, conv
 from tests.models.small import ZERO_ONE, chain, spec
 
 
@@ -38,14 +38,11 @@ def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Grap
 @pytest.mark.parametrize(
     ("make", "shape", "edits", "thresholds"),
     [
-        (chain, (3, 8, 8), {}, 4),
         (chain, (3, 8, 8), {"binarize.scale": "channel"}, 4),
         (chain, (3, 8, 8), {"overrides": ZERO_ONE}, 4),
         (Residual, (8, 6, 6), {}, 2),
         (Shortcut, (4, 6, 6), {}, 1),
-        (BiReal, (4, 8, 8), {}, 0),
         (Flattened, (4, 6, 6), {}, 1),
-        (lambda: conv(nn.MaxPool2d(2), nn.BatchNorm2d(8), nn.Hardtanh()), (4, 9, 9), {}, 1),
         (lambda: conv(nn.BatchNorm2d(8), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.Hardtanh()), (4, 9, 9), {}, 1),
         (Tokens, (7, 5), {}, 1),
     ],

@@ -255,3 +255,23 @@ def test_the_search_is_done_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = fl.run(graph_of("plain").snapshot(), [FoldBatchNorm()]).module
     for name in ("2.activation_thresholds", "2.activation_high"):
         assert torch.equal(whole.get_buffer(name), parts.get_buffer(name))
+
+
+class Branched(nn.Module):
+    """Python that branches on a value, behind what is captured in regions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block, self.head = conv(nn.BatchNorm2d(8), nn.Hardtanh()), nn.Linear(2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(x).mean((2, 3))
+        return self.head(-x if float(x.sum()) > 0 else x)
+
+
+def test_each_region_is_folded() -> None:
+    before = unfolded(Branched(), (4, 9, 9))
+    after = fl.run(before, [FoldBatchNorm()])
+    assert [folded(part) for part in after.parts()] == [["block.3.activation"], []]
+    x = torch.randn(5, 4, 9, 9)
+    assert torch.equal(after.module.eval()(x), before.module(x))
