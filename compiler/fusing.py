@@ -127,14 +127,10 @@ class _Fusion:
                 self._absorb(one, node)
                 one.thresholds, one.floats, one.bits = (node.input[1], node.input[2]), "", node.output[0]
             return one
-        scaling = node if node is not None and node.op_type == "Mul" else None
-        adding = self._only_reader(scaling.output[0]) if scaling is not None else None
-        if scaling is not None and adding is not None and adding.op_type == "Add":
-            scale, shift = _other(scaling, one.floats), _other(adding, scaling.output[0])
-            if self._is_one_each([scale, shift], one):
-                self._absorb(one, scaling)
-                self._absorb(one, adding)
-                one.scale, one.floats = (scale, shift), adding.output[0]
+        self._absorb_constant(one, "Mul", 0)
+        self._absorb_constant(one, "Add", 1)
+        if one.scale[0] and not one.scale[1]:
+            one.scale = one.scale[0], self._filled(one, "zeros", -0.0)
         adding = self._only_reader(one.floats)
         if adding is not None and adding.op_type == "Add":
             other = _other(adding, one.floats)
@@ -147,9 +143,8 @@ class _Fusion:
             limits = [self._number(name) for name in (*clip.input[1:], "", "")[:2]]
             if None not in limits:
                 self._absorb(one, clip)
-                one.limits, one.floats = f"{one.node.name}/limits", clip.output[0]
-                array = np.array(limits, np.float32)
-                self.model.graph.initializer.append(numpy_helper.from_array(array, one.limits))
+                one.limits = self._hold(f"{one.node.name}/limits", np.array(limits, np.float32))
+                one.floats = clip.output[0]
         return one
 
     def _unclipped(self, name: str) -> str:
@@ -174,6 +169,28 @@ class _Fusion:
         else:
             return None
         return float(array) if array.size == 1 and array.dtype.kind == "f" else None
+
+    def _absorb_constant(self, one: _Fused, kind: str, place: int) -> None:
+        """A factor or a term with one entry a channel, where the next node is one."""
+        node = self._only_reader(one.floats)
+        if node is None or node.op_type != kind:
+            return
+        constant = _other(node, one.floats)
+        if self._is_one_each([constant], one):
+            self._absorb(one, node)
+            given = [*one.scale]
+            given[place] = constant
+            one.scale = given[0] or self._filled(one, "ones", 1.0), given[1]
+            one.floats = node.output[0]
+
+    def _filled(self, one: _Fused, name: str, value: float) -> str:
+        """A factor or term that changes nothing: x * 1 is x, and so is x + -0, also where x is -0."""
+        array = np.full(self.held[one.node.input[1]].dims[0], value, np.float32)
+        return self._hold(f"{one.node.name}/{name}", array)
+
+    def _hold(self, name: str, array: np.ndarray[Any, Any]) -> str:
+        self.model.graph.initializer.append(numpy_helper.from_array(array, name))
+        return name
 
     def _absorb(self, one: _Fused, node: onnx.NodeProto) -> None:
         place = self.makers[node.output[0]]

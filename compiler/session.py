@@ -56,9 +56,9 @@ def session(
         opened = open_model(str(path), None, threads, failure)
         if PROVIDERS["cuda"] in opened.get_providers():
             return opened
-    if provider != "cuda" and kernels is not False and (built := _kernels(kernels is True)) is not None:
-        fused = _fused(path)
-        if fused is not None:
+    if provider != "cuda" and kernels is not False and (fused := _fused(path)) is not None:
+        built = _kernels(required=kernels is True)
+        if built is not None:
             return open_model(fused, "cpu", threads, failure, built)
     if provider is not None:
         opened = open_model(str(path), provider, threads, failure)
@@ -69,7 +69,7 @@ def session(
     return opened
 
 
-def _kernels(required: bool) -> Path | None:
+def _kernels(*, required: bool) -> Path | None:
     try:
         return library()
     except UsageError as error:

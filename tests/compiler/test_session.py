@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 import frostline as fl
 from frostline.compiler import session as module
+from frostline.compiler.kernels import build
 from frostline.errors import FileError, UsageError
+from tests.compiler.test_fusing import Heads, lowered
 
 TEXT = '<ir_version: 10, opset_import: ["": 21]> g (float[N] x) => (float[N] y) { y = Abs(x) }'
 
@@ -54,6 +58,42 @@ def test_no_runtime_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"frostline\[cpu\]"):
         module.runtime()
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    """A file with a node of ours."""
+    onnx.save(lowered(Heads(), (8,), ["first.*"]), tmp_path / "heads.onnx")
+    return tmp_path / "heads.onnx"
+
+
+def test_without_a_compiler_it_warns_and_gives_the_same(ours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = {"x": np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)}
+    (expected,) = fl.session(ours, "cpu").run(None, x)
+    monkeypatch.setattr(module, "library", lambda: build._compiler() and Path())
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.warns(UserWarning, match="there is no C\\+\\+ compiler"):
+        opened = fl.session(ours, "cpu")
+    assert np.array_equal(opened.run(None, x)[0], expected)
+    with pytest.raises(UsageError, match="the kernels cannot be built"):
+        fl.session(ours, "cpu", kernels=True)
+
+
+def test_a_library_that_is_none_of_ours_is_refused_politely(
+    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.so").write_bytes(b"another machine's")
+    monkeypatch.setattr(module, "library", lambda: tmp_path / "other.so")
+    with pytest.raises(FileError, match="cannot be opened in ONNX Runtime"):
+        fl.session(ours, "cpu")
+
+
+def test_a_model_without_a_node_of_ours_needs_no_kernels(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> Path:
+        raise AssertionError("the library was asked for")
+
+    monkeypatch.setattr(module, "library", never)
+    assert fl.session(path, "cpu").run(None, {"x": [-1.0]})[0].tolist() == [1.0]
 
 
 @pytest.mark.gpu
