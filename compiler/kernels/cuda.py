@@ -68,7 +68,7 @@ class Packing(ctypes.Structure):
 
 _POINTERS = "activations weights corrections result thresholds flips scales shifts residual"
 _SIZES = (
-    "height width words inputs group_words out_height out_width outputs group_outputs kernel_height kernel_width "
+    "rows height width words inputs group_words out_height out_width outputs group_outputs kernel_height kernel_width "
     "stride_y stride_x pad_top pad_left dilation_y dilation_x"
 )
 
@@ -78,7 +78,6 @@ class Convolution(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in _POINTERS.split()),
-        ("rows", ctypes.c_longlong),
         *((name, ctypes.c_int) for name in _SIZES.split()),
     )
 
@@ -216,7 +215,7 @@ def conv(
     )  # fmt: skip
     columns = 64 if group_outputs <= 64 else 128
     blocks = -(-rows // _TILE_ROWS) * -(-group_outputs // columns)
-    shared = (_TILE_ROWS + columns) * _STAGE_BYTES + _TILE_ROWS * _ROW_BYTES
+    shared = (_TILE_ROWS + columns) * _STAGE_BYTES + _TILE_ROWS * _ROW_BYTES + 16
     launch(f"tiled<{vector}, {columns}, {kind}>", arguments, (blocks, group), _THREADS, shared, x.device)
     return result
 

@@ -35,17 +35,19 @@ template <int RESULT>
 __device__ inline void plain(const Convolution& c) {
     const int result_words = (c.outputs + 31) / 32;
     const long long thread = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    const long long row = thread / (32 * result_words);
-    const int output = static_cast<int>(thread - row * (32 * result_words));
+    const int row = static_cast<int>(thread / (32 * result_words));
+    const int output = static_cast<int>(thread % (32 * result_words));
     if (row >= c.rows) return;  // a whole warp
     const bool present = output < c.outputs;
     const int sum = present ? plain_sum(c, window_of(c, row), output) : 0;
+    const Column column = column_of<RESULT>(c, present ? output : 0);
     if constexpr (RESULT == BITS) {
-        const unsigned word = lane_bits(present && bit_of(c, output, sum));
-        if (threadIdx.x % 32 == 0) static_cast<unsigned*>(c.result)[row * result_words + output / 32] = word;
+        const unsigned word = lane_bits(present && (sum >= column.threshold) != column.flip);
+        const long long place = static_cast<long long>(row) * result_words + output / 32;
+        if (threadIdx.x % 32 == 0) static_cast<unsigned*>(c.result)[place] = word;
     } else if (present) {
-        auto* result = static_cast<typename Entry<RESULT>::Type*>(c.result);
-        result[row * c.outputs + output] = value_of<RESULT>(c, row, output, sum);
+        const long long place = static_cast<long long>(row) * c.outputs + output;
+        static_cast<typename Entry<RESULT>::Type*>(c.result)[place] = value_of<RESULT>(c, column, place, sum);
     }
 }
 

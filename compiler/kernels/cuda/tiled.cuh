@@ -20,7 +20,16 @@ struct Tile {
     unsigned weights[STAGES][TILE_COLUMNS * STAGE_WORDS];
     Window windows[TILE_ROWS];
     int counts[TILE_ROWS];  // popc(a) of each row
+    int bordered;           // whether some window leaves the image
 };
+
+// Where the correction of a row at a border lies, in the memory of the stages once they are spent. Rows are exchanged
+// against conflicts of banks, as lanes read neighbouring rows.
+template <int TILE_COLUMNS>
+__device__ inline int* correction_of(Tile<TILE_COLUMNS>& tile, int row, int column) {
+    static_assert(sizeof(tile.activations) + sizeof(tile.weights) >= TILE_ROWS * TILE_COLUMNS * sizeof(int));
+    return reinterpret_cast<int*>(&tile) + row * TILE_COLUMNS + (column ^ (row % 4 * 8));
+}
 
 // Where a word of a row lies in a stage. Rows are 64 bytes; exchanging chunks of 16 puts the eight rows that ldmatrix reads
 // together into different banks.
@@ -91,73 +100,104 @@ __device__ inline void add_slice(Sums<TILE_COLUMNS>& sums, const unsigned* activ
     }
 }
 
-// Turn the sums into results. Lane l has rows l / 4 and l / 4 + 8 of each strip, columns l % 4 * 2 and the next of each 8.
-template <int TILE_COLUMNS, int RESULT>
-__device__ inline void finish(const Convolution& c, Tile<TILE_COLUMNS>& tile, const Sums<TILE_COLUMNS>& sums,
-                              long long first_row, int first_column) {
-    constexpr int ACROSS = Sums<TILE_COLUMNS>::ACROSS;
-    const int lane = threadIdx.x % 32, warp_row = threadIdx.x / 64, warp_column = threadIdx.x / 32 % 2;
-    const int top = warp_row * 64 + lane / 4;
+// Share what the lanes of finish() need of each other: the counts, and the corrections of rows at a border.
+template <int TILE_COLUMNS>
+__device__ inline void share(const Convolution& c, Tile<TILE_COLUMNS>& tile, const Sums<TILE_COLUMNS>& sums,
+                             int first_column) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, group = blockIdx.y;
     if (lane % 4 == 0) {
 #pragma unroll
-        for (int half = 0; half < 4; ++half) {  // two strips, two rows of each
-            const int strip = half / 2 * 2 + warp_column;
-            tile.counts[top + strip * 16 + half % 2 * 8] = sums.counts[half / 2][half % 2 * 2];
+        for (int i = 0; i < 4; ++i) {  // two strips, two rows of each
+            const int strip = i / 2 * 2 + warp % 2;
+            tile.counts[warp / 2 * 64 + strip * 16 + i % 2 * 8 + lane / 4] = sums.counts[i / 2][i % 2 * 2];
         }
     }
-    __syncthreads();
-    const int group = blockIdx.y;
+    __syncthreads();  // nobody reads a stage any more
+    if (tile.bordered) {
+        for (int row = warp; row < TILE_ROWS; row += THREADS / 32) {
+            const Window window = tile.windows[row];
+            if (whole(c, window)) continue;
+            for (int column = lane; column < at_most(TILE_COLUMNS, c.group_outputs - first_column); column += 32) {
+                const int output = group * c.group_outputs + first_column + column;
+                *correction_of(tile, row, column) = correction(c, window, output);
+            }
+        }
+        __syncthreads();
+    }
+}
+
+// Turn the sums into results. Lane l has rows l / 4 and l / 4 + 8 of each of four strips; columns l % 4 * 2 and the next of
+// each 8.
+template <int TILE_COLUMNS, int RESULT>
+__device__ inline void finish(const Convolution& c, Tile<TILE_COLUMNS>& tile, const Sums<TILE_COLUMNS>& sums,
+                              int first_row, int first_column) {
+    constexpr int ACROSS = Sums<TILE_COLUMNS>::ACROSS;
+    const int lane = threadIdx.x % 32, warp_column = threadIdx.x / 32 % 2, group = blockIdx.y;
     const int left = first_column + warp_column * TILE_COLUMNS / 2;
-    unsigned bits[8][(ACROSS + 3) / 4] = {};
+    const int top = threadIdx.x / 64 * 64 + lane / 4;
+    int minus[8];                      // -2 popc(a) of each row
+    unsigned present = 0, inside = 0;  // bit by bit: there is such a row, and all of its taps lie inside of the image
+    share(c, tile, sums, first_column);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        minus[i] = -2 * tile.counts[top + i * 8];
+        present |= static_cast<unsigned>(first_row + top + i * 8 < c.rows) << i;
+        inside |= static_cast<unsigned>(whole(c, tile.windows[top + i * 8])) << i;
+    }
+    const Window all = {0, 0, static_cast<short>(c.kernel_height), 0, static_cast<short>(c.kernel_width)};
+    unsigned bits[8][ACROSS / 4] = {}, flips[ACROSS / 4] = {};
 #pragma unroll
     for (int block = 0; block < ACROSS; ++block) {
         const int column = left + block * 8 + lane % 4 * 2;
-        const int output = group * c.group_outputs + column;
         if (column >= c.group_outputs) continue;
-        const bool both = column + 1 < c.group_outputs;
-        const Window whole = {0, 0, static_cast<short>(c.kernel_height), 0, static_cast<short>(c.kernel_width)};
-        const int usual[2] = {correction(c, whole, output), both ? correction(c, whole, output + 1) : 0};
+        const int output = group * c.group_outputs + column;
+        const int next = column + 1 < c.group_outputs ? output + 1 : output;
+        const Column columns[2] = {column_of<RESULT>(c, output), column_of<RESULT>(c, next)};
+        const Pair<int> usual = {correction(c, all, output), correction(c, all, next)};
+        const int shift = block % 4 * 8 + lane % 4 * 2;
+        flips[block / 4] |= (columns[0].flip | (next > output && columns[1].flip) << 1) << shift;
 #pragma unroll
-        for (int half = 0; half < 8; ++half) {  // four strips, two rows of each
-            const int row = top + half * 8;
-            if (first_row + row >= c.rows) continue;
-            const Window window = tile.windows[row];
-            const bool inner = window.top == 0 && window.left == 0 && window.bottom == c.kernel_height &&
-                               window.right == c.kernel_width;
-            const int* common = &sums.common[half / 2][block][half % 2 * 2];
-            const int counted = 2 * tile.counts[row];
-            const int sum0 = 4 * common[0] - counted + (inner ? usual[0] : correction(c, window, output));
-            const int sum1 =
-                4 * common[1] - counted + (inner || !both ? usual[1] : correction(c, window, output + 1));
+        for (int i = 0; i < 8; ++i) {
+            const int* common = &sums.common[i / 2][block][i % 2 * 2];
+            if (!(present >> i & 1)) continue;
+            Pair<int> corrected = usual;
+            if (!(inside >> i & 1)) {
+                corrected = *reinterpret_cast<const Pair<int>*>(correction_of(tile, top + i * 8, column - first_column));
+            }
+            const int sum[2] = {4 * common[0] + minus[i] + corrected.first, 4 * common[1] + minus[i] + corrected.second};
             if constexpr (RESULT == BITS) {
-                const unsigned two = bit_of(c, output, sum0) + 2u * (both && bit_of(c, output + 1, sum1));
-                bits[half][block / 4] |= two << (block % 4 * 8 + lane % 4 * 2);
+                bits[i][block / 4] |= static_cast<unsigned>(sum[0] >= columns[0].threshold) << shift;
+                bits[i][block / 4] |= static_cast<unsigned>(next > output && sum[1] >= columns[1].threshold) << (shift + 1);
             } else {
                 using Type = typename Entry<RESULT>::Type;
-                const long long at = first_row + row;
-                Type* to = static_cast<Type*>(c.result) + at * c.outputs + output;
-                const Type value = value_of<RESULT>(c, at, output, sum0);
-                if (both && c.outputs % 2 == 0 && output % 2 == 0) {
-                    *reinterpret_cast<Pair<Type>*>(to) = {value, value_of<RESULT>(c, at, output + 1, sum1)};
+                const long long place = static_cast<long long>(first_row + top + i * 8) * c.outputs + output;
+                Type* to = static_cast<Type*>(c.result) + place;
+                const Type value = value_of<RESULT>(c, columns[0], place, sum[0]);
+                if (next == output) {
+                    *to = value;
+                    continue;
+                }
+                const Type neighbour = value_of<RESULT>(c, columns[1], place + 1, sum[1]);
+                if (place % 2 == 0) {
+                    *reinterpret_cast<Pair<Type>*>(to) = {value, neighbour};
                 } else {
                     to[0] = value;
-                    if (both) to[1] = value_of<RESULT>(c, at, output + 1, sum1);
+                    to[1] = neighbour;
                 }
             }
         }
     }
     if constexpr (RESULT == BITS) {
-        const int result_words = (c.outputs + 31) / 32;
 #pragma unroll
-        for (int half = 0; half < 8; ++half) {
+        for (int i = 0; i < 8; ++i) {
 #pragma unroll
             for (int word = 0; word < ACROSS / 4; ++word) {
-                const unsigned whole = quad_or(bits[half][word]);
-                const long long row = first_row + top + half * 8;
+                const unsigned joined = quad_or(bits[i][word] ^ flips[word]);
                 const int column = left + word * 32;
-                if (lane % 4 != word || row >= c.rows || column >= c.group_outputs) continue;
-                const int output = group * c.group_outputs + column;
-                static_cast<unsigned*>(c.result)[row * result_words + output / 32] = whole;
+                if (lane % 4 != word || !(present >> i & 1) || column >= c.group_outputs) continue;
+                const long long row = first_row + top + i * 8;
+                const int place = (group * c.group_outputs + column) / 32;
+                static_cast<unsigned*>(c.result)[row * ((c.outputs + 31) / 32) + place] = joined;
             }
         }
     }
@@ -168,10 +208,13 @@ template <int VECTOR, int TILE_COLUMNS, int RESULT>
 __device__ inline void tiled(const Convolution& c) {
     auto& tile = *reinterpret_cast<Tile<TILE_COLUMNS>*>(shared_memory());
     const int column_tiles = (c.group_outputs + TILE_COLUMNS - 1) / TILE_COLUMNS;
-    const long long first_row = static_cast<long long>(blockIdx.x / column_tiles) * TILE_ROWS;
+    const int first_row = static_cast<int>(blockIdx.x / column_tiles) * TILE_ROWS;
     const int first_column = static_cast<int>(blockIdx.x % column_tiles) * TILE_COLUMNS;
-    tile.windows[threadIdx.x] = window_of(c, first_row + threadIdx.x);
+    const Window window = window_of(c, first_row + threadIdx.x);
+    tile.windows[threadIdx.x] = window;
+    if (threadIdx.x == 0) tile.bordered = 0;
     __syncthreads();
+    if (!whole(c, window)) tile.bordered = 1;
 
     const int summed = c.kernel_height * c.kernel_width * c.group_words;
     const int steps = (summed + STAGE_WORDS - 1) / STAGE_WORDS;

@@ -15,7 +15,7 @@ struct Convolution {
     const float* scales;          // [outputs] or null, for FLOATS and HALVES
     const float* shifts;          // [outputs] or null
     const void* residual;         // [rows, outputs] of the result's type, or null
-    long long rows;               // images * out_height * out_width
+    int rows;                     // images * out_height * out_width
     int height, width, words;
     int inputs, group_words;  // of one group
     int out_height, out_width;
@@ -37,19 +37,23 @@ __device__ inline int taps_before(int distance, int dilation, int kernel) {
     return distance <= 0 ? 0 : at_most((distance + dilation - 1) / dilation, kernel);
 }
 
-__device__ inline Window window_of(const Convolution& c, long long row) {
+__device__ inline Window window_of(const Convolution& c, int row) {
     if (row >= c.rows) return {0, 0, 0, 0, 0};
-    const long long line = row / c.out_width;
-    const long long image = line / c.out_height;
-    const int y = static_cast<int>(line - image * c.out_height) * c.stride_y - c.pad_top;
-    const int x = static_cast<int>(row - line * c.out_width) * c.stride_x - c.pad_left;
+    const int line = row / c.out_width;
+    const int image = line / c.out_height;
+    const int y = (line - image * c.out_height) * c.stride_y - c.pad_top;
+    const int x = (row - line * c.out_width) * c.stride_x - c.pad_left;
     Window window;
-    window.origin = ((image * c.height + y) * c.width + x) * c.words;
+    window.origin = ((static_cast<long long>(image) * c.height + y) * c.width + x) * c.words;
     window.top = static_cast<short>(taps_before(-y, c.dilation_y, c.kernel_height));
     window.bottom = static_cast<short>(taps_before(c.height - y, c.dilation_y, c.kernel_height));
     window.left = static_cast<short>(taps_before(-x, c.dilation_x, c.kernel_width));
     window.right = static_cast<short>(taps_before(c.width - x, c.dilation_x, c.kernel_width));
     return window;
+}
+
+__device__ inline bool whole(const Convolution& c, const Window& window) {
+    return window.top == 0 && window.left == 0 && window.bottom == c.kernel_height && window.right == c.kernel_width;
 }
 
 // Words from the origin of a window to a tap of it.
