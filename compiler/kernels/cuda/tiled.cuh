@@ -28,7 +28,7 @@ struct Tile {
 template <int TILE_COLUMNS>
 __device__ inline int* correction_of(Tile<TILE_COLUMNS>& tile, int row, int column) {
     static_assert(sizeof(tile.activations) + sizeof(tile.weights) >= TILE_ROWS * TILE_COLUMNS * sizeof(int));
-    return reinterpret_cast<int*>(&tile) + row * TILE_COLUMNS + (column ^ (row % 4 * 8));
+    return reinterpret_cast<int*>(&tile) + row * TILE_COLUMNS + (column ^ ((row & 3) * 8));
 }
 
 // Where a word of a row lies in a stage. Rows are 64 bytes; exchanging chunks of 16 puts the eight rows that ldmatrix reads
@@ -145,7 +145,7 @@ __device__ inline void finish(const Convolution& c, Tile<TILE_COLUMNS>& tile, co
         inside |= static_cast<unsigned>(whole(c, tile.windows[top + i * 8])) << i;
     }
     const Window all = {0, 0, static_cast<short>(c.kernel_height), 0, static_cast<short>(c.kernel_width)};
-    unsigned bits[8][ACROSS / 4] = {}, flips[ACROSS / 4] = {};
+    unsigned bits[8][ACROSS / 4] = {}, flips[ACROSS / 4] = {}, valid[ACROSS / 4] = {};
 #pragma unroll
     for (int block = 0; block < ACROSS; ++block) {
         const int column = left + block * 8 + lane % 4 * 2;
@@ -154,21 +154,21 @@ __device__ inline void finish(const Convolution& c, Tile<TILE_COLUMNS>& tile, co
         const int next = column + 1 < c.group_outputs ? output + 1 : output;
         const Column columns[2] = {column_of<RESULT>(c, output), column_of<RESULT>(c, next)};
         const Pair<int> usual = {correction(c, all, output), correction(c, all, next)};
-        const int shift = block % 4 * 8 + lane % 4 * 2;
-        flips[block / 4] |= (columns[0].flip | (next > output && columns[1].flip) << 1) << shift;
+        constexpr unsigned FIRST = 1, SECOND = 2;
+        valid[block / 4] |= (next > output ? FIRST + SECOND : FIRST) << block % 4 * 8;
+        if (columns[0].flip) flips[block / 4] |= FIRST << block % 4 * 8;
+        if (columns[1].flip) flips[block / 4] |= SECOND << block % 4 * 8;
+        const int* border = correction_of(tile, top, column - first_column);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const int* common = &sums.common[i / 2][block][i % 2 * 2];
-            if (!(present >> i & 1)) continue;
             Pair<int> corrected = usual;
-            if (!(inside >> i & 1)) {
-                corrected = *reinterpret_cast<const Pair<int>*>(correction_of(tile, top + i * 8, column - first_column));
-            }
+            if (!(inside >> i & 1)) corrected = *reinterpret_cast<const Pair<int>*>(border + i * 8 * TILE_COLUMNS);
             const int sum[2] = {4 * common[0] + minus[i] + corrected.first, 4 * common[1] + minus[i] + corrected.second};
             if constexpr (RESULT == BITS) {
-                bits[i][block / 4] |= static_cast<unsigned>(sum[0] >= columns[0].threshold) << shift;
-                bits[i][block / 4] |= static_cast<unsigned>(next > output && sum[1] >= columns[1].threshold) << (shift + 1);
-            } else {
+                if (sum[0] >= columns[0].threshold) bits[i][block / 4] |= FIRST << block % 4 * 8;
+                if (sum[1] >= columns[1].threshold) bits[i][block / 4] |= SECOND << block % 4 * 8;
+            } else if (present >> i & 1) {
                 using Type = typename Entry<RESULT>::Type;
                 const long long place = static_cast<long long>(first_row + top + i * 8) * c.outputs + output;
                 Type* to = static_cast<Type*>(c.result) + place;
@@ -192,7 +192,7 @@ __device__ inline void finish(const Convolution& c, Tile<TILE_COLUMNS>& tile, co
         for (int i = 0; i < 8; ++i) {
 #pragma unroll
             for (int word = 0; word < ACROSS / 4; ++word) {
-                const unsigned joined = quad_or(bits[i][word] ^ flips[word]);
+                const unsigned joined = quad_or(((bits[i][word] ^ flips[word]) & valid[word]) << lane % 4 * 2);
                 const int column = left + word * 32;
                 if (lane % 4 != word || !(present >> i & 1) || column >= c.group_outputs) continue;
                 const long long row = first_row + top + i * 8;
