@@ -64,7 +64,7 @@ def headers() -> dict[str, str]:
 
 
 def _compiled(source: str, architecture: str) -> bytes:
-    library = _nvrtc()
+    library = nvrtc()
     if library is not None:
         return by_nvrtc(library, source, architecture)
     if (compiler := shutil.which("nvcc")) is not None:
@@ -73,7 +73,8 @@ def _compiled(source: str, architecture: str) -> bytes:
     raise UsageError("there is no CUDA compiler", [Offence("neither NVRTC nor nvcc was found", remedy=remedy)])
 
 
-def _nvrtc() -> ctypes.CDLL | None:
+def nvrtc() -> ctypes.CDLL | None:
+    """NVRTC, where PyTorch or the machine has it."""
     major = (torch.version.cuda or "13").split(".")[0]
     for name in (f"libnvrtc.so.{major}", "libnvrtc.so"):
         try:
