@@ -1,7 +1,7 @@
 """CUDA programs, compiled when they are first asked for: by NVRTC, which PyTorch brings, or by nvcc.
 
-A program has one kernel, named `entry`. Its machine code is kept in `$XDG_CACHE_HOME/frostline` (`~/.cache/frostline`), under
-a name made of the sources and the architecture.
+A program has one kernel, named `entry`. Its machine code is kept in `$XDG_CACHE_HOME/frostline` (`~/.cache/frostline`),
+under a name made of the sources and the architecture.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ def by_nvcc(compiler: str, source: str, architecture: str, *options: str, output
     with tempfile.TemporaryDirectory() as folder:
         text, code = Path(folder) / "entry.cu", Path(folder) / "entry.out"
         text.write_text(source)
-        command = [compiler, output, f"-arch={architecture}", *_OPTIONS, *options, f"-I{SOURCES}", "-o", str(code), str(text)]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        command = [compiler, output, f"-arch={architecture}", f"-I{SOURCES}", *_OPTIONS, *options]
+        ran = subprocess.run([*command, "-o", code, text], capture_output=True, text=True, check=False)  # noqa: S603
         if ran.returncode != 0:
             raise _refusal("nvcc", architecture, ran.stderr)
         return code.read_bytes()
@@ -125,4 +125,5 @@ def by_nvcc(compiler: str, source: str, architecture: str, *options: str, output
 
 def _refusal(compiler: str, architecture: str, log: str) -> UsageError:
     remedy = "the kernels are for sm_80 and later, and for CUDA 12 and 13: check what is installed"
-    return UsageError(f"{compiler} does not compile the kernels for {architecture}", [Offence(log.strip(), remedy=remedy)])
+    headline = f"{compiler} does not compile the kernels for {architecture}"
+    return UsageError(headline, [Offence(log.strip(), remedy=remedy)])

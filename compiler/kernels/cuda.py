@@ -1,29 +1,31 @@
 """Packed signs on a GPU: packing, linear layers and convolutions, with what follows a sum of signs.
 
-Bits lie as in `compiler/bits.py`: a set bit is +1, little-endian along the channels, padded with clear bits to a multiple of
-32. `inputs` are the channels of one group, as a weight has them.
+Bits lie as in `compiler/bits.py`: a set bit is +1, little-endian along the channels, padded with clear bits to a
+multiple of 32. `inputs` are the channels of one group, as a weight has them.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from frostline.compiler.kernels.fitting import Affine, Threshold, misfits, misfits_after
 from frostline.compiler.kernels.launching import launch
 from frostline.errors import Offence, UsageError
 
 _THREADS = 128
 _TILE_ROWS = 128
-_STAGE_BYTES = 4 * 64
-"""Of one row of a tile: four stages of 16 words."""
+# The shared memory of a block, as `Tile` in `tiled.cuh` has it.
+_STAGES_BYTES = 4 * 64
+"""Of one row or column: four stages of 16 words."""
 _ROW_BYTES = 16 + 4
-"""Of one row beside its bits: its window and its count."""
-_TYPES = {torch.float32: "FLOATS", torch.float16: "HALVES"}
+"""Of one row beside that: its window and its count."""
+_TILE_BYTES = 16
+_KINDS = {None: "BITS", torch.int32: "SUMS", torch.float32: "FLOATS", torch.float16: "HALVES"}
 _PATTERNS = {
     torch.float16: ("unsigned short", 0x7C00),
     torch.bfloat16: ("unsigned short", 0x7F80),
@@ -32,27 +34,6 @@ _PATTERNS = {
 }
 """The unsigned type as wide as a float, and the bits of its infinity."""
 _ONES = torch.tensor([value.bit_count() for value in range(256)], dtype=torch.int32)
-
-
-@dataclass(frozen=True)
-class Affine:
-    """`sum * scale + shift + residual`, in float32 and rounded after each step; what is None is left out.
-
-    `scale` and `shift` are float32 `[outputs]`; `residual` has the result's shape and type. `dtype` is float32 or float16.
-    """
-
-    scale: Tensor | None = None
-    shift: Tensor | None = None
-    residual: Tensor | None = None
-    dtype: torch.dtype = torch.float32
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The bit `(sum >= at) != flip`: `at` is int32 `[outputs]`, `flip` bool `[outputs]`."""
-
-    at: Tensor
-    flip: Tensor | None = None
 
 
 class Packing(ctypes.Structure):
@@ -91,7 +72,7 @@ def pack(x: Tensor) -> Tensor:
         what = f"it is a {x.dtype} of {x.dim()} dimensions"
         raise UsageError("there is nothing to pack", [Offence(what, remedy="give floats [N, C, ...]")])
     images, channels, *spatial = x.shape
-    words = -(-channels // 32)
+    words = _up(channels, 32)
     bits = x.new_empty((images, *spatial, 4 * words), dtype=torch.uint8)
     if bits.numel() == 0:
         return bits
@@ -102,15 +83,15 @@ def pack(x: Tensor) -> Tensor:
         values.stride(0), values.stride(1), values.stride(2), infinity, channels, words,
     )  # fmt: skip
     kernel = "pack_rows" if values.stride(1) == 1 else "pack_planes"
-    launch(f"{kernel}<{pattern}>", arguments, (-(-bits.numel() // 4 // _THREADS), 1), _THREADS, 0, x.device)
+    launch(f"{kernel}<{pattern}>", arguments, (_up(bits.numel() // 4, _THREADS), 1), _THREADS, 0, x.device)
     return bits
 
 
 def corrections(weights: Tensor, inputs: int) -> Tensor:
     """What sums over the taps inside of an image lack, int32 `[kernel_height + 1, kernel_width + 1, outputs]`.
 
-    `inputs - 2 * popcount` of each tap of packed weights `[outputs, height, width, bytes]`, summed over all taps above and
-    left of a corner: a summed-area table.
+    `inputs - 2 * popcount` of each tap of packed weights `[outputs, height, width, bytes]`, summed over all taps above
+    and left of a corner: a summed-area table.
     """
     taps = inputs - 2 * _ONES.to(weights.device)[weights.int()].sum(-1, dtype=torch.int32)
     summed = taps.permute(1, 2, 0).cumsum(0, dtype=torch.int32).cumsum(1, dtype=torch.int32)
@@ -128,7 +109,8 @@ def linear(
 ) -> Tensor:
     """The products of packed activations `[..., bytes]` and packed weights `[outputs, bytes]`, `[..., outputs]`.
 
-    int32 sums; with an Affine floats; with a Threshold bits, uint8 `[..., ceil(outputs / 32) * 4]`. The rest as in `conv`.
+    int32 sums; with an Affine floats; with a Threshold bits, uint8 `[..., ceil(outputs / 32) * 4]`. The rest is as in
+    `conv`.
     """
     leading = x.shape[:-1]
     rows = x.reshape(-1, 1, 1, x.shape[-1])
@@ -157,116 +139,71 @@ def conv(
     Padding adds nothing to a sum. `pads` are top, left, bottom, right, as ONNX has them. Returns int32 sums, or with an
     Affine floats, `[N, outputs, H', W']` in channels-last memory; with a Threshold bits, uint8
     `[N, H', W', ceil(outputs / 32) * 4]`. `corrected` is `corrections(weights, inputs)`, computed here where it is not
-    given. `plain` asks for the reference kernel, one thread an output. So do groups whose channels are no multiple of 32.
+    given. `plain` asks for the reference kernel, one thread an output; groups get it whose channels share a word.
 
     Raises UsageError with everything that does not fit, or where there is no GPU.
     """
-    offences = list(_misfits(x, weights, inputs, strides, pads, dilations, group))
-    if offences:
+    if offences := list(misfits(x, weights, inputs, strides, pads, dilations, group)):
         raise UsageError("this convolution cannot be computed", offences)
-    images, height, width, _ = x.shape
-    outputs, kernel_height, kernel_width, _ = weights.shape
+    kernel = weights.shape[1:3]
     out_height, out_width = (
-        (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
-        for size, before, after, dilation, kernel, stride in zip(
-            (height, width), pads[:2], pads[2:], dilations, (kernel_height, kernel_width), strides, strict=True
-        )
+        (x.shape[1 + i] + pads[i] + pads[2 + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
+        for i in range(2)
     )
-    offences = [] if min(out_height, out_width) > 0 else [Offence("the window is larger than the padded image")]
-    offences += _misfits_after(then, x.device, (images, outputs, out_height, out_width))
-    if offences:
+    shape = (len(x), len(weights), out_height, out_width)
+    if offences := list(misfits_after(then, corrected, kernel, shape, x.device)):
         raise UsageError("this convolution cannot be computed", offences)
 
     x, weights = _in_words(x), _in_words(weights)
-    if isinstance(then, Threshold):
-        result = x.new_empty((images, out_height, out_width, -(-outputs // 32) * 4))
-        kind, parameters = "BITS", (then.at.contiguous(), _contiguous(then.flip), None, None, None)
-    else:
-        dtype = torch.int32 if then is None else then.dtype
-        result = x.new_empty((images, out_height, out_width, outputs), dtype=dtype).permute(0, 3, 1, 2)
-        residual = None
-        if then is not None and then.residual is not None:
-            residual = then.residual.permute(0, 2, 3, 1).contiguous()
-        then = then or Affine()
-        kind = _TYPES.get(dtype, "SUMS")
-        parameters = (None, None, _contiguous(then.scale), _contiguous(then.shift), residual)
+    result = _empty_result(x, then, shape)
     if result.numel() == 0:
         return result
-
-    words, group_words, group_outputs = x.shape[-1] // 4, weights.shape[-1] // 4, outputs // group
-    whole = group == 1 or (inputs % 32 == 0 and (group_outputs % 32 == 0 or kind != "BITS"))
-    tiled = whole and not plain
+    kind = _KINDS[None if isinstance(then, Threshold) else result.dtype]
+    rows, outputs = shape[0] * out_height * out_width, shape[1]
+    group_outputs = outputs // group
+    words_of_their_own = inputs % 32 == 0 and (group_outputs % 32 == 0 or kind != "BITS")
+    tiled = not plain and (group == 1 or words_of_their_own)
     if tiled and corrected is None:
         corrected = corrections(weights, inputs)
-    tensors = (x, weights, corrected if tiled else None, result, *parameters)
-    rows = images * out_height * out_width
+    tensors = (x, weights, _contiguous(corrected), result, *_parameters(then))
     arguments = Convolution(
-        *(None if tensor is None else tensor.data_ptr() for tensor in tensors), rows,
-        height, width, words, inputs, group_words, out_height, out_width, outputs, group_outputs,
-        kernel_height, kernel_width, *strides, *pads[:2], *dilations,
+        *(None if tensor is None else tensor.data_ptr() for tensor in tensors),
+        rows, *x.shape[1:3], x.shape[3] // 4, inputs, weights.shape[3] // 4, out_height, out_width,
+        outputs, group_outputs, *kernel, *strides, *pads[:2], *dilations,
     )  # fmt: skip
     if not tiled:
-        threads = rows * -(-outputs // 32) * 32
-        launch(f"plain<{kind}>", arguments, (-(-threads // _THREADS), 1), _THREADS, 0, x.device)
+        threads = rows * _up(outputs, 32) * 32
+        launch(f"plain<{kind}>", arguments, (_up(threads, _THREADS), 1), _THREADS, 0, x.device)
         return result
-    vector = next(
-        size for size in (4, 2, 1)
-        if not (group_words % size or x.data_ptr() % (4 * size) or weights.data_ptr() % (4 * size))
-    )  # fmt: skip
+    places = (weights.shape[3], x.data_ptr(), weights.data_ptr())
+    vector = next(words for words in (4, 2, 1) if all(place % (4 * words) == 0 for place in places))
     columns = 64 if group_outputs <= 64 else 128
-    blocks = -(-rows // _TILE_ROWS) * -(-group_outputs // columns)
-    shared = (_TILE_ROWS + columns) * _STAGE_BYTES + _TILE_ROWS * _ROW_BYTES + 16
+    blocks = _up(rows, _TILE_ROWS) * _up(group_outputs, columns)
+    shared = (_TILE_ROWS + columns) * _STAGES_BYTES + _TILE_ROWS * _ROW_BYTES + _TILE_BYTES
     launch(f"tiled<{vector}, {columns}, {kind}>", arguments, (blocks, group), _THREADS, shared, x.device)
     return result
 
 
-def _misfits(
-    x: Tensor,
-    weights: Tensor,
-    inputs: int,
-    strides: Sequence[int],
-    pads: Sequence[int],
-    dilations: Sequence[int],
-    group: int,
-) -> Iterator[Offence]:
-    if x.dtype != torch.uint8 or weights.dtype != torch.uint8:
-        yield Offence(f"the bits are {x.dtype} and {weights.dtype}", remedy="give uint8, as pack() makes them")
-    if x.device != weights.device:
-        yield Offence(f"the activations are on {x.device}, the weights on {weights.device}")
-    if x.dim() != 4 or weights.dim() != 4:
-        yield Offence(f"activations and weights have {x.dim()} and {weights.dim()} dimensions", remedy="give four")
-        return
-    if (len(strides), len(pads), len(dilations)) != (2, 4, 2):
-        yield Offence("strides, pads and dilations are not two, four and two numbers")
-    if min(*strides, *dilations, inputs, group) < 1 or min(pads) < 0:
-        yield Offence("strides, dilations, inputs and group are at least 1, pads at least 0")
-        return
-    for name, tensor, channels in (("activations", x, inputs * group), ("weights", weights, inputs)):
-        if tensor.shape[-1] != -(-channels // 32) * 4:
-            what = f"{name} of {channels} channels have {-(-channels // 32) * 4} bytes a pixel, not {tensor.shape[-1]}"
-            yield Offence(what)
-    if weights.shape[0] % group:
-        yield Offence(f"{weights.shape[0]} outputs do not divide into {group} groups")
-    if max(*weights.shape[1:3], 0) >= 2**15 or min(weights.shape) < 1:
-        yield Offence(f"a kernel of {tuple(weights.shape[1:3])} taps", remedy="use from 1 to 32,767")
-
-
-def _misfits_after(
-    then: Affine | Threshold | None, device: torch.device, shape: tuple[int, int, int, int]
-) -> Iterator[Offence]:
-    outputs = (shape[1],)
-    expected: list[tuple[str, Tensor | None, torch.dtype, tuple[int, ...]]] = []
+def _empty_result(x: Tensor, then: Affine | Threshold | None, shape: tuple[int, int, int, int]) -> Tensor:
+    images, outputs, height, width = shape
     if isinstance(then, Threshold):
-        expected += [("at", then.at, torch.int32, outputs), ("flip", then.flip, torch.bool, outputs)]
-    elif then is not None:
-        if then.dtype not in _TYPES:
-            yield Offence(f"the result would be {then.dtype}", remedy="ask for float32 or float16")
-        expected += [("scale", then.scale, torch.float32, outputs), ("shift", then.shift, torch.float32, outputs)]
-        expected += [("residual", then.residual, then.dtype, shape)]
-    for name, tensor, dtype, wanted in expected:
-        if tensor is not None and (tensor.dtype != dtype or tensor.shape != wanted or tensor.device != device):
-            found = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
-            yield Offence(f"{name} is {found}", remedy=f"give {dtype} {wanted} on {device}")
+        return x.new_empty((images, height, width, _up(outputs, 32) * 4))
+    dtype = torch.int32 if then is None else then.dtype
+    return x.new_empty((images, height, width, outputs), dtype=dtype).permute(0, 3, 1, 2)
+
+
+def _parameters(then: Affine | Threshold | None) -> Sequence[Tensor | None]:
+    """Thresholds, flips, scales, shifts and residual."""
+    if isinstance(then, Threshold):
+        return (then.at.contiguous(), _contiguous(then.flip), None, None, None)
+    then = then or Affine()
+    residual = None if then.residual is None else then.residual.permute(0, 2, 3, 1)
+    return (None, None, _contiguous(then.scale), _contiguous(then.shift), _contiguous(residual))
+
+
+def _up(count: int, size: int) -> int:
+    """How many of `size` hold `count`."""
+    return -(-count // size)
 
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:

@@ -22,8 +22,8 @@ def launch(
 ) -> None:
     """Launch `kernel` on the current stream of `device`, with `shared` bytes of shared memory a block.
 
-    The name of the struct in CUDA is the name of its class. Raises UsageError where there is no GPU, no compiler, or the
-    driver refuses.
+    The name of the struct in CUDA is the name of its class. Raises UsageError where there is no GPU or no compiler, or
+    the driver refuses.
     """
     if device.type != "cuda":
         remedy = "move the tensors to a CUDA device"
@@ -64,7 +64,7 @@ def _context(index: int) -> Iterator[None]:
 
 @functools.cache
 def _primary_context(index: int) -> ctypes.c_void_p:
-    torch.cuda.init()
+    torch.cuda.current_device()  # begins CUDA
     device, context = ctypes.c_int(), ctypes.c_void_p()
     _check(_driver().cuDeviceGet(ctypes.byref(device), index), "cuDeviceGet")
     _check(_driver().cuDevicePrimaryCtxRetain(ctypes.byref(context), device), "cuDevicePrimaryCtxRetain")

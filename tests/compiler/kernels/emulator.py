@@ -34,7 +34,7 @@ class Emulator:
         shared: int,
         device: torch.device,
     ) -> None:
-        """Run a kernel; the order of its warps is drawn from torch's generator. Any fault fails, and conflicts of banks."""
+        """Run a kernel, its warps in an order drawn from torch's generator. Fails at a fault or a conflict of banks."""
         self.launched.append(kernel)
         conflicts = ctypes.c_long()
         seed = int(torch.randint(2**31, ()))

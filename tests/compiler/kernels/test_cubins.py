@@ -90,5 +90,5 @@ def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cubins, "nvrtc", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UsageError, match="there is no CUDA compiler.*\n.*\n.*brings NVRTC"):
+    with pytest.raises(UsageError, match=r"there is no CUDA compiler.*\n.*\n.*brings NVRTC"):
         cubins.cubin("a", "sm_80")

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from frostline.compiler import bits
 from frostline.compiler.kernels import cuda
+from frostline.compiler.kernels.fitting import Affine, Threshold
 from frostline.errors import UsageError
 from tests.compiler.kernels.emulator import Emulator
 
@@ -46,12 +47,12 @@ class Case:
         sums = functional.conv2d(padded.double(), weights.double(), None, self.strides, 0, self.dilations, self.group)
         return sums.round().int()
 
-    def computed(self, x: Tensor, weights: Tensor, then: cuda.Affine | cuda.Threshold | None, *, plain: bool) -> Tensor:
+    def computed(self, x: Tensor, weights: Tensor, then: Affine | Threshold | None, *, plain: bool) -> Tensor:
         window = (self.strides, self.pads, self.dilations, self.group)
         return cuda.conv(cuda.pack(x), bits.pack(weights), self.inputs, *window, then, plain=plain)
 
 
-# Tiles of 128 rows by 64 or 128 columns, stages of 512 channels, copies of 32, 64 or 128: each of them cut short, and exceeded.
+# Tiles of 128 rows by 64 or 128 columns, stages of 512 channels, copies of 32, 64 or 128: cut short, and exceeded.
 CASES = {
     "one pixel": Case(size=(1, 1), kernel=(1, 1), pads=(0, 0, 0, 0)),
     "three tiles of rows": Case(images=2, size=(13, 11)),
@@ -93,7 +94,10 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     return Emulator(compiler, tmp_path_factory.mktemp("emulated"))
 
 
-@pytest.fixture(scope="module", params=[pytest.param("cpu", id="emulated"), pytest.param("cuda", marks=pytest.mark.gpu)])
+DEVICES = [pytest.param("cpu", id="emulated"), pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(scope="module", params=DEVICES)
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where tensors lie; on the CPU launches go to emulated warps."""
     with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +135,7 @@ def test_any_convolution(device: str, case: Case, seed: int) -> None:
         return
     assert torch.equal(case.computed(x, weights, None, plain=False), expected)
     signs = torch.where(expected >= at[:, None, None], 1.0, -1.0)
-    assert torch.equal(case.computed(x, weights, cuda.Threshold(at), plain=False), bits.pack(signs))
+    assert torch.equal(case.computed(x, weights, Threshold(at), plain=False), bits.pack(signs))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -143,7 +147,7 @@ def test_thresholds_make_bits_for_the_next_convolution(device: str, case: Case, 
     at[:2] = torch.tensor([-(2**31), 2**31 - 1], dtype=torch.int32)[: len(at)]  # always, never
     flip = torch.rand(len(at), device=device) < 0.5
     expected = bits.pack(torch.where((sums >= at[:, None, None]) != flip[:, None, None], 1.0, -1.0))
-    assert torch.equal(case.computed(x, weights, cuda.Threshold(at, flip), plain=plain), expected)
+    assert torch.equal(case.computed(x, weights, Threshold(at, flip), plain=plain), expected)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -157,9 +161,9 @@ def test_scale_shift_and_residual_round_as_pytorch_does(
     scale, shift = torch.randn(2, sums.shape[1], device=device)
     residual = torch.randn(sums.shape, device=device).to(dtype)
     scaled = sums.float() * scale[:, None, None] + shift[:, None, None]
-    whole = cuda.Affine(scale, shift, residual, dtype)
+    whole = Affine(scale, shift, residual, dtype)
     assert torch.equal(case.computed(x, weights, whole, plain=plain), (scaled + residual.float()).to(dtype))
-    part = cuda.Affine(scale, dtype=dtype)
+    part = Affine(scale, dtype=dtype)
     expected = (sums.float() * scale[:, None, None]).to(dtype)
     assert torch.equal(case.computed(x, weights, part, plain=plain), expected)
 
@@ -174,10 +178,10 @@ def test_linear_layers(device: str, leading: list[int], inputs: int, outputs: in
     assert torch.equal(cuda.linear(rows, packed, inputs), expected)
     signs = torch.where(expected >= 0, 1.0, -1.0).reshape(-1, outputs)
     at = torch.zeros(outputs, dtype=torch.int32, device=device)
-    computed = cuda.linear(rows, packed, inputs, cuda.Threshold(at))
+    computed = cuda.linear(rows, packed, inputs, Threshold(at))
     assert torch.equal(computed, bits.pack(signs).reshape(*leading, -1))
-    after = cuda.Affine(residual=torch.randn(*leading, outputs, device=device))
-    assert torch.equal(cuda.linear(rows, packed, inputs, after), expected.float() + after.residual)
+    residual = torch.randn(*leading, outputs, device=device)
+    assert torch.equal(cuda.linear(rows, packed, inputs, Affine(residual=residual)), expected + residual)
 
 
 @settings(max_examples=40, deadline=None)
@@ -250,12 +254,12 @@ def test_everything_that_does_not_fit_is_said_at_once() -> None:
         "3 outputs do not divide into 2 groups",
     ]
     weights = torch.zeros(5, 1, 1, 8, dtype=torch.uint8)
-    after = cuda.Affine(torch.zeros(4), torch.zeros(5, dtype=torch.float64), torch.zeros(1, 5, 4, 3))
+    after = Affine(torch.zeros(4), torch.zeros(5, dtype=torch.float64), torch.zeros(1, 5, 4, 3))
     with pytest.raises(UsageError) as error:
-        cuda.conv(bits_of_40, weights, 40, then=after)
-    assert [offence.what.split()[0] for offence in error.value.offences] == ["scale", "shift", "residual"]
-    with pytest.raises(UsageError, match="at is torch.float32"):
-        cuda.conv(bits_of_40, weights, 40, then=cuda.Threshold(torch.zeros(5)))
+        cuda.conv(bits_of_40, weights, 40, then=after, corrected=torch.zeros(1, 1, 5, dtype=torch.int32))
+    assert [offence.what.split()[0] for offence in error.value.offences] == ["corrected", "scale", "shift", "residual"]
+    with pytest.raises(UsageError, match=r"at is torch\.float32"):
+        cuda.conv(bits_of_40, weights, 40, then=Threshold(torch.zeros(5)))
     with pytest.raises(UsageError, match="nothing to pack"):
         cuda.pack(torch.zeros(3, 3, dtype=torch.int32))
 
@@ -270,7 +274,8 @@ def test_tensors_on_the_cpu_are_refused() -> None:
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_layers_of_a_residual_network(channels: int, kernel: int) -> None:
     size = 56 * 64 // channels
-    case = Case(8, channels, channels, (size, size), (kernel, kernel), pads=(kernel // 2,) * 4)
+    edge = kernel // 2
+    case = Case(8, channels, channels, (size, size), (kernel, kernel), pads=(edge, edge, edge, edge))
     x, weights = case.operands("cuda")
     assert torch.equal(case.computed(x, weights, None, plain=False), case.expected(x, weights))
 
