@@ -29,11 +29,12 @@ def program(kernel: str, arguments: str) -> str:
     >>> print(program("plain<BITS>", "Convolution"))
     #include "pack.cuh"
     #include "plain.cuh"
+    #include "rate.cuh"
     #include "tiled.cuh"
     extern "C" __global__ void __launch_bounds__(128) entry(const Convolution arguments) { plain<BITS>(arguments); }
     """
     entry = f"entry(const {arguments} arguments) {{ {kernel}(arguments); }}"
-    headers = "".join(f'#include "{name}.cuh"\n' for name in ("pack", "plain", "tiled"))
+    headers = "".join(f'#include "{name}.cuh"\n' for name in ("pack", "plain", "rate", "tiled"))
     return f'{headers}extern "C" __global__ void __launch_bounds__(128) {entry}'
 
 

@@ -55,6 +55,7 @@ def misfits(
         return
     if (len(strides), len(pads), len(dilations)) != (2, 4, 2):
         yield Offence("strides, pads and dilations are not two, four and two numbers")
+        return
     if min(*strides, *dilations, inputs, group) < 1 or min(pads) < 0:
         yield Offence("strides, dilations, inputs and group are at least 1, pads at least 0")
         return

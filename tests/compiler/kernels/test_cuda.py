@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.cuda import Rate
 from frostline.compiler import bits
 from frostline.compiler.kernels import cuda
 from frostline.compiler.kernels.fitting import Affine, Threshold
@@ -267,6 +268,14 @@ def test_everything_that_does_not_fit_is_said_at_once() -> None:
 def test_tensors_on_the_cpu_are_refused() -> None:
     with pytest.raises(UsageError, match="move the tensors to a CUDA device"):
         cuda.pack(torch.zeros(1, 3))
+
+
+def test_the_peak_is_measured_on_as_many_products_as_are_asked_for(emulator: Emulator) -> None:
+    results = torch.zeros(3, 128, dtype=torch.int32)
+    for rounds, result in enumerate(results):
+        emulator.launch("rate<8>", Rate(result.data_ptr(), rounds), (1, 1), 128, 0, result.device)
+    assert results[1].min() > 0
+    assert torch.equal(results, results[1] * torch.arange(3, dtype=torch.int32)[:, None])
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 
 #include "pack.cuh"
 #include "plain.cuh"
+#include "rate.cuh"
 #include "tiled.cuh"
 
 #include <map>
@@ -25,7 +26,7 @@ void call(const void* arguments) {
 const std::map<std::string, void (*)(const void*)> kernels = {
     RESULTS(1, 64), RESULTS(2, 64), RESULTS(4, 64), RESULTS(1, 128), RESULTS(2, 128), RESULTS(4, 128),
     CONVOLUTION(plain<SUMS>), CONVOLUTION(plain<FLOATS>), CONVOLUTION(plain<HALVES>), CONVOLUTION(plain<BITS>),
-    PACKING(unsigned short), PACKING(unsigned), PACKING(unsigned long long),
+    {"rate<8>", call<rate<8>, Rate>}, PACKING(unsigned short), PACKING(unsigned), PACKING(unsigned long long),
 };
 
 }  // namespace
