@@ -14,10 +14,11 @@ __device__ inline unsigned channels_from(const unsigned* pixel, int words, int c
 
 __device__ inline int plain_sum(const Convolution& c, const Window& window, int output) {
     const int channel = output / c.group_outputs * c.inputs;
+    const Taps taps = taps_of(c, window);
     int sum = 0;
-    for (int y = window.top; y < window.bottom; ++y) {
-        for (int x = window.left; x < window.right; ++x) {
-            const unsigned* pixel = c.activations + window.origin + tap_offset(c, y, x);
+    for (int y = taps.top; y < taps.bottom; ++y) {
+        for (int x = taps.left; x < taps.right; ++x) {
+            const unsigned* pixel = window.origin + tap_offset(c, y, x);
             const long long tap = (static_cast<long long>(output) * c.kernel_height + y) * c.kernel_width + x;
             for (int word = 0; word < c.group_words; ++word) {
                 const int count = at_most(c.inputs - 32 * word, 32);

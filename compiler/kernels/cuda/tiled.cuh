@@ -39,31 +39,33 @@ __device__ inline int staged(int row, int word) {
 
 // Start to copy what the block needs of words [step * STAGE_WORDS, ... + STAGE_WORDS).
 template <int VECTOR, int TILE_COLUMNS>
-__device__ inline void load_stage(const Convolution& c, Tile<TILE_COLUMNS>& tile, int step, int first_column) {
-    constexpr int across = STAGE_WORDS / VECTOR;
-    const int word = threadIdx.x % across * VECTOR, first = threadIdx.x / across;
-    const int group = blockIdx.y;
+__device__ inline void load_stage(const Convolution& c, Tile<TILE_COLUMNS>& tile, unsigned step, int first_column) {
+    constexpr int ACROSS = STAGE_WORDS / VECTOR, STRIDE = THREADS / ACROSS;
+    static_assert(STRIDE % 8 == 0, "rows of one thread are exchanged alike");
+    const int word = threadIdx.x % ACROSS * VECTOR, first = threadIdx.x / ACROSS, group = blockIdx.y;
+    const int summed = c.kernel_height * c.kernel_width * c.group_words;
     const int at = step * STAGE_WORDS + word;
     const int tap = at / c.group_words;
-    const int y = tap / c.kernel_width, x = tap - y * c.kernel_width;
-    const int offset = tap_offset(c, y, x) + group * c.group_words + (at - tap * c.group_words);
-    unsigned* const activations = tile.activations[step % STAGES];
-    unsigned* const weights = tile.weights[step % STAGES];
+    const int tap_y = tap / c.kernel_width, tap_x = tap - tap_y * c.kernel_width;
+    const int y = at < summed ? tap_y * c.dilation_y : NOWHERE, x = tap_x * c.dilation_x;
+    const int offset = tap_offset(c, tap_y, tap_x) + group * c.group_words + (at - tap * c.group_words);
+
+    unsigned* to = tile.activations[step % STAGES] + staged(first, word);
 #pragma unroll
-    for (int row = first; row < TILE_ROWS; row += THREADS / across) {
-        const Window window = tile.windows[row];
-        const bool inside = y >= window.top && y < window.bottom && x >= window.left && x < window.right;
-        const unsigned* from = c.activations + (inside ? window.origin + offset : 0);
-        copy_async<4 * VECTOR>(activations + staged(row, word), from, inside);
+    for (int i = 0; i < TILE_ROWS / STRIDE; ++i) {
+        const Window window = tile.windows[first + i * STRIDE];
+        const bool inside = static_cast<unsigned>(window.y + y) < static_cast<unsigned>(c.height) &&
+                            static_cast<unsigned>(window.x + x) < static_cast<unsigned>(c.width);
+        copy_async<4 * VECTOR>(to + i * STRIDE * STAGE_WORDS, window.origin + offset, inside);
     }
-    const int summed = c.kernel_height * c.kernel_width * c.group_words;
+    to = tile.weights[step % STAGES] + staged(first, word);
+    int output = first_column + first;
+    const unsigned* from = c.weights + (static_cast<long long>(group) * c.group_outputs + output) * summed + at;
 #pragma unroll
-    for (int column = first; column < TILE_COLUMNS; column += THREADS / across) {
-        const int output = first_column + column;
-        const bool present = output < c.group_outputs && at < summed;
-        const long long row = static_cast<long long>(group) * c.group_outputs + output;
-        const unsigned* from = c.weights + (present ? row * summed + at : 0);
-        copy_async<4 * VECTOR>(weights + staged(column, word), from, present);
+    for (int i = 0; i < TILE_COLUMNS / STRIDE; ++i) {
+        copy_async<4 * VECTOR>(to + i * STRIDE * STAGE_WORDS, from, output < c.group_outputs && at < summed);
+        output += STRIDE;
+        from += static_cast<long long>(STRIDE) * summed;
     }
 }
 
@@ -117,9 +119,10 @@ __device__ inline void share(const Convolution& c, Tile<TILE_COLUMNS>& tile, con
         for (int row = warp; row < TILE_ROWS; row += THREADS / 32) {
             const Window window = tile.windows[row];
             if (whole(c, window)) continue;
+            const Taps taps = taps_of(c, window);
             for (int column = lane; column < at_most(TILE_COLUMNS, c.group_outputs - first_column); column += 32) {
                 const int output = group * c.group_outputs + first_column + column;
-                *correction_of(tile, row, column) = correction(c, window, output);
+                *correction_of(tile, row, column) = correction(c, taps, output);
             }
         }
         __syncthreads();
@@ -144,7 +147,7 @@ __device__ inline void finish(const Convolution& c, Tile<TILE_COLUMNS>& tile, co
         present |= static_cast<unsigned>(first_row + top + i * 8 < c.rows) << i;
         inside |= static_cast<unsigned>(whole(c, tile.windows[top + i * 8])) << i;
     }
-    const Window all = {0, 0, static_cast<short>(c.kernel_height), 0, static_cast<short>(c.kernel_width)};
+    const Taps all = {0, c.kernel_height, 0, c.kernel_width};
     unsigned bits[8][ACROSS / 4] = {}, flips[ACROSS / 4] = {}, valid[ACROSS / 4] = {};
 #pragma unroll
     for (int block = 0; block < ACROSS; ++block) {
@@ -217,18 +220,18 @@ __device__ inline void tiled(const Convolution& c) {
     if (!whole(c, window)) tile.bordered = 1;
 
     const int summed = c.kernel_height * c.kernel_width * c.group_words;
-    const int steps = (summed + STAGE_WORDS - 1) / STAGE_WORDS;
-    for (int step = 0; step < STAGES - 1; ++step) {
+    const unsigned steps = (summed + STAGE_WORDS - 1) / STAGE_WORDS;
+    for (unsigned step = 0; step < STAGES - 1; ++step) {
         if (step < steps) load_stage<VECTOR>(c, tile, step, first_column);
         commit_copies();
     }
     Sums<TILE_COLUMNS> sums = {};
-    for (int step = 0; step < steps; ++step) {
+    for (unsigned step = 0; step < steps; ++step) {
         wait_copies<STAGES - 2>();
         __syncthreads();  // all have step, and nobody reads step - 1 any more
         if (step + STAGES - 1 < steps) load_stage<VECTOR>(c, tile, step + STAGES - 1, first_column);
         commit_copies();
-        const int slices = at_most((summed - step * STAGE_WORDS + SLICE_WORDS - 1) / SLICE_WORDS, 2);
+        const int slices = step + 1 < steps ? 2 : (summed - 1) / SLICE_WORDS % 2 + 1;
         for (int slice = 0; slice < slices; ++slice) {
             add_slice(sums, tile.activations[step % STAGES], tile.weights[step % STAGES], slice);
         }

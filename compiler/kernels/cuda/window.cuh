@@ -23,37 +23,48 @@ struct Convolution {
     int kernel_height, kernel_width, stride_y, stride_x, pad_top, pad_left, dilation_y, dilation_x;
 };
 
-// The window of one row: taps [top, bottom) x [left, right) lie inside of the image, and `origin` is the word of its first
-// tap, which may lie outside.
+// The window of one row: where its first tap lies. In padding that is outside of the image.
 struct alignas(16) Window {
-    long long origin;
-    short top, bottom, left, right;
+    const unsigned* origin;
+    int y, x;
 };
+
+// The taps [top, bottom) x [left, right) that lie inside of the image.
+struct Taps {
+    int top, bottom, left, right;
+};
+
+constexpr int NOWHERE = -(1 << 30);  // no tap reaches an image from there
 
 __device__ inline int at_most(int a, int b) { return a < b ? a : b; }
 
-// How many steps of `dilation` reach `distance` or go beyond it, `kernel` at most.
-__device__ inline int taps_before(int distance, int dilation, int kernel) {
-    return distance <= 0 ? 0 : at_most((distance + dilation - 1) / dilation, kernel);
-}
-
 __device__ inline Window window_of(const Convolution& c, int row) {
-    if (row >= c.rows) return {0, 0, 0, 0, 0};
+    if (row >= c.rows) return {c.activations, NOWHERE, NOWHERE};
     const int line = row / c.out_width;
     const int image = line / c.out_height;
     const int y = (line - image * c.out_height) * c.stride_y - c.pad_top;
     const int x = (row - line * c.out_width) * c.stride_x - c.pad_left;
-    Window window;
-    window.origin = ((static_cast<long long>(image) * c.height + y) * c.width + x) * c.words;
-    window.top = static_cast<short>(taps_before(-y, c.dilation_y, c.kernel_height));
-    window.bottom = static_cast<short>(taps_before(c.height - y, c.dilation_y, c.kernel_height));
-    window.left = static_cast<short>(taps_before(-x, c.dilation_x, c.kernel_width));
-    window.right = static_cast<short>(taps_before(c.width - x, c.dilation_x, c.kernel_width));
-    return window;
+    const long long pixel = (static_cast<long long>(image) * c.height + y) * c.width + x;
+    return {c.activations + pixel * c.words, y, x};
 }
 
+// Whether all taps lie inside of the image.
 __device__ inline bool whole(const Convolution& c, const Window& window) {
-    return window.top == 0 && window.left == 0 && window.bottom == c.kernel_height && window.right == c.kernel_width;
+    const int bottom = window.y + (c.kernel_height - 1) * c.dilation_y;
+    const int right = window.x + (c.kernel_width - 1) * c.dilation_x;
+    return window.y >= 0 && window.x >= 0 && bottom < c.height && right < c.width;
+}
+
+// How many taps come before `distance`.
+__device__ inline int taps_before(int distance, int dilation, int kernel) {
+    return distance <= 0 ? 0 : at_most((distance - 1) / dilation + 1, kernel);
+}
+
+__device__ inline Taps taps_of(const Convolution& c, const Window& window) {
+    return {taps_before(-window.y, c.dilation_y, c.kernel_height),
+            taps_before(c.height - window.y, c.dilation_y, c.kernel_height),
+            taps_before(-window.x, c.dilation_x, c.kernel_width),
+            taps_before(c.width - window.x, c.dilation_x, c.kernel_width)};
 }
 
 // Words from the origin of a window to a tap of it.
@@ -63,13 +74,13 @@ __device__ inline int tap_offset(const Convolution& c, int y, int x) {
 
 // What a sum over the taps inside of the image lacks: a . w = 4 popc(a & w) - 2 popc(a) + correction, where correction is
 // inputs - 2 popc(w) of every such tap. `corrections` holds it summed over all taps above and left of a corner.
-__device__ inline int correction(const Convolution& c, const Window& window, int output) {
+__device__ inline int correction(const Convolution& c, const Taps& taps, int output) {
     const int* corner = c.corrections + output;
     const int across = c.kernel_width + 1;
-    int sum = corner[(window.bottom * across + window.right) * c.outputs];
-    if (window.top > 0) sum -= corner[(window.top * across + window.right) * c.outputs];
-    if (window.left > 0) sum -= corner[(window.bottom * across + window.left) * c.outputs];
-    if (window.top > 0 && window.left > 0) sum += corner[(window.top * across + window.left) * c.outputs];
+    int sum = corner[(taps.bottom * across + taps.right) * c.outputs];
+    if (taps.top > 0) sum -= corner[(taps.top * across + taps.right) * c.outputs];
+    if (taps.left > 0) sum -= corner[(taps.bottom * across + taps.left) * c.outputs];
+    if (taps.top > 0 && taps.left > 0) sum += corner[(taps.top * across + taps.left) * c.outputs];
     return sum;
 }
 
