@@ -209,7 +209,7 @@ __device__ inline void finish(const Convolution& c, Tile<TILE_COLUMNS>& tile, co
 // A grid of (row tiles * column tiles, groups) blocks of THREADS; neighbouring blocks share their rows.
 template <int VECTOR, int TILE_COLUMNS, int RESULT>
 __device__ inline void tiled(const Convolution& c) {
-    auto& tile = *reinterpret_cast<Tile<TILE_COLUMNS>*>(shared_memory());
+    auto& tile = shared_memory<Tile<TILE_COLUMNS>>();
     const int column_tiles = (c.group_outputs + TILE_COLUMNS - 1) / TILE_COLUMNS;
     const int first_row = static_cast<int>(blockIdx.x / column_tiles) * TILE_ROWS;
     const int first_column = static_cast<int>(blockIdx.x % column_tiles) * TILE_COLUMNS;

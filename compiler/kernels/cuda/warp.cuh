@@ -4,9 +4,11 @@
 #ifndef FROSTLINE_WARP
 #define FROSTLINE_WARP
 
-__device__ inline unsigned char* shared_memory() {
+// What the threads of a block share.
+template <class T>
+__device__ inline T& shared_memory() {
     extern __shared__ __align__(128) unsigned char memory[];
-    return memory;
+    return *reinterpret_cast<T*>(memory);
 }
 
 // Start to copy BYTES, 4, 8 or 16, into shared memory; zeros where `present` is false.

@@ -38,7 +38,7 @@ class Emulator:
         self.launched.append(kernel)
         conflicts = ctypes.c_long()
         seed = int(torch.randint(2**31, ()))
-        sizes = (*blocks, threads, shared, seed)
+        sizes = (ctypes.sizeof(arguments), *blocks, threads, shared, seed)
         fault = self._launch(kernel.encode(), ctypes.byref(arguments), *sizes, ctypes.byref(conflicts))
         assert fault is None, f"{kernel}: {fault.decode()}"
         assert conflicts.value == 0, f"{kernel}: {conflicts.value} conflicts of banks"

@@ -8,11 +8,16 @@
 
 #include <map>
 
+using namespace emulated;
+
 namespace {
+
+unsigned arguments_bytes;
 
 template <auto KERNEL, class Arguments>
 void call(const void* arguments) {
-    KERNEL(*static_cast<const Arguments*>(arguments));
+    expect(sizeof(Arguments) == arguments_bytes, "the arguments are of another size");
+    if (fault.empty()) KERNEL(*static_cast<const Arguments*>(arguments));
 }
 
 #define CONVOLUTION(...) \
@@ -32,9 +37,9 @@ const std::map<std::string, void (*)(const void*)> kernels = {
 }  // namespace
 
 // Returns what went wrong, or null. `conflicts` counts the matrix loads whose rows did not lie in different banks.
-extern "C" const char* launch(const char* name, const void* arguments, unsigned blocks_x, unsigned blocks_y,
+extern "C" const char* launch(const char* name, const void* arguments, unsigned bytes, unsigned blocks_x, unsigned blocks_y,
                               unsigned threads, unsigned shared_bytes, unsigned seed, long* conflicts) {
-    using namespace emulated;
+    arguments_bytes = bytes;
     const auto found = kernels.find(name);
     fault = found == kernels.end() ? std::string("there is no kernel ") + name : "";
     if (!fault.empty()) return fault.c_str();

@@ -196,7 +196,12 @@ inline void exchange(unsigned& word) {
 #define blockDim (emulated::block_size)
 #define __syncthreads() emulated::wait(emulated::Waits::FOR_BLOCK)
 
-inline unsigned char* shared_memory() { return emulated::aligned_memory(); }
+template <class T>
+inline T& shared_memory() {
+    emulated::expect(emulated::memory.size() == sizeof(T) + 128, "the block was not given the shared memory that it uses");
+    if (!emulated::fault.empty()) emulated::wait(emulated::Waits::FOR_EVER);
+    return *reinterpret_cast<T*>(emulated::aligned_memory());
+}
 
 template <int BYTES>
 inline void copy_async(void* shared, const void* global, bool present) {
