@@ -33,8 +33,8 @@ __device__ inline void wait_copies() {
     asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
-// Four matrices of 8 rows of 128 bits. Lane l gives the address of row l % 8 of matrix l / 8, and receives word l % 4 of
-// row l / 4 of each.
+// Four matrices of 8 rows of 128 bits. Lane l gives the address of row l % 8 of matrix l / 8, and receives word l % 4
+// of row l / 4 of each.
 __device__ inline void load_matrices(unsigned (&words)[4], const void* shared) {
     const unsigned from = static_cast<unsigned>(__cvta_generic_to_shared(shared));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -46,7 +46,8 @@ __device__ inline void load_matrices(unsigned (&words)[4], const void* shared) {
 // sums[16][8] += popcount(a[16][256 bits] & b[8][256 bits]), on the tensor cores of sm_80 to sm_90.
 //
 // Fragments of lane l (PTX ISA, "Matrix Fragments for mma.m16n8k256"): a[i] is row l / 4 + 8 * (i % 2), word
-// l % 4 + 4 * (i / 2); bj is row l / 4, word l % 4 + 4 * j; sums[i] is row l / 4 + 8 * (i / 2), column l % 4 * 2 + i % 2.
+// l % 4 + 4 * (i / 2); bj is row l / 4, word l % 4 + 4 * j; sums[i] is row l / 4 + 8 * (i / 2), column
+// l % 4 * 2 + i % 2.
 __device__ inline void add_common_bits(int (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     asm("mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"

@@ -72,8 +72,8 @@ __device__ inline int tap_offset(const Convolution& c, int y, int x) {
     return (y * c.dilation_y * c.width + x * c.dilation_x) * c.words;
 }
 
-// What a sum over the taps inside of the image lacks: a . w = 4 popc(a & w) - 2 popc(a) + correction, where correction is
-// inputs - 2 popc(w) of every such tap. `corrections` holds it summed over all taps above and left of a corner.
+// What a sum over the taps inside of the image lacks: a . w = 4 popc(a & w) - 2 popc(a) + correction, where correction
+// is inputs - 2 popc(w) of every such tap. `corrections` holds it summed over all taps above and left of a corner.
 __device__ inline int correction(const Convolution& c, const Taps& taps, int output) {
     const int* corner = c.corrections + output;
     const int across = c.kernel_width + 1;

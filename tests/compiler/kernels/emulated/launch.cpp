@@ -22,11 +22,13 @@ void call(const void* arguments) {
 
 #define CONVOLUTION(...) \
     { #__VA_ARGS__, call<__VA_ARGS__, Convolution> }
-#define RESULTS(VECTOR, COLUMNS)                                                         \
+#define RESULTS(VECTOR, COLUMNS)                                                            \
     CONVOLUTION(tiled<VECTOR, COLUMNS, SUMS>), CONVOLUTION(tiled<VECTOR, COLUMNS, FLOATS>), \
         CONVOLUTION(tiled<VECTOR, COLUMNS, HALVES>), CONVOLUTION(tiled<VECTOR, COLUMNS, BITS>)
-#define PACKING(TYPE) \
-    {"pack_planes<" #TYPE ">", call<pack_planes<TYPE>, Packing>}, { "pack_rows<" #TYPE ">", call<pack_rows<TYPE>, Packing> }
+#define PACKING(TYPE)                                                \
+    {"pack_planes<" #TYPE ">", call<pack_planes<TYPE>, Packing>}, { \
+        "pack_rows<" #TYPE ">", call<pack_rows<TYPE>, Packing>      \
+    }
 
 const std::map<std::string, void (*)(const void*)> kernels = {
     RESULTS(1, 64), RESULTS(2, 64), RESULTS(4, 64), RESULTS(1, 128), RESULTS(2, 128), RESULTS(4, 128),
@@ -37,8 +39,9 @@ const std::map<std::string, void (*)(const void*)> kernels = {
 }  // namespace
 
 // Returns what went wrong, or null. `conflicts` counts the matrix loads whose rows did not lie in different banks.
-extern "C" const char* launch(const char* name, const void* arguments, unsigned bytes, unsigned blocks_x, unsigned blocks_y,
-                              unsigned threads, unsigned shared_bytes, unsigned seed, long* conflicts) {
+extern "C" const char* launch(const char* name, const void* arguments, unsigned bytes, unsigned blocks_x,
+                              unsigned blocks_y, unsigned threads, unsigned shared_bytes, unsigned seed,
+                              long* conflicts) {
     arguments_bytes = bytes;
     const auto found = kernels.find(name);
     fault = found == kernels.end() ? std::string("there is no kernel ") + name : "";

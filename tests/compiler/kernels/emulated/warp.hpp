@@ -1,9 +1,9 @@
 // The functions of compiler/kernels/cuda/warp.cuh for a CPU, so that the kernels themselves run there, line by line.
 //
-// A thread of the GPU is a coroutine. A warp runs until each of its lanes waits, for the others of the warp or for the block;
-// which warp runs next, and whether an asynchronous copy arrives at once or as late as it may, is drawn from a seed. Shared
-// memory begins as noise. What a GPU would punish in silence is an error here: copies and matrices that are not aligned or
-// leave their memory, lanes that part before a collective instruction, conflicts of banks.
+// A thread of the GPU is a coroutine. A warp runs until each of its lanes waits, for the others of the warp or for the
+// block; which warp runs next, and whether an asynchronous copy arrives at once or as late as it may, is drawn from a
+// seed. Shared memory begins as noise. What a GPU would punish in silence is an error here: copies and matrices that
+// are not aligned or leave their memory, lanes that part before a collective instruction, conflicts of banks.
 #pragma once
 #define FROSTLINE_WARP
 #define __device__
@@ -113,7 +113,7 @@ inline void load_matrices(Lane* warp) {
         for (int row = 0; row < 8; ++row) {
             const void* from = warp[matrix * 8 + row].row;
             const auto address = reinterpret_cast<std::size_t>(from);
-            expect(address % 16 == 0 && in_shared(from, 16), "a row of a matrix is not 16 aligned bytes of shared memory");
+            expect(address % 16 == 0 && in_shared(from, 16), "a row of a matrix is not 16 aligned shared bytes");
             banks |= 1u << (address / 16 % 8);
             if (!fault.empty()) return;
             for (int word = 0; word < 4; ++word) {
@@ -198,7 +198,7 @@ inline void exchange(unsigned& word) {
 
 template <class T>
 inline T& shared_memory() {
-    emulated::expect(emulated::memory.size() == sizeof(T) + 128, "the block was not given the shared memory that it uses");
+    emulated::expect(emulated::memory.size() == sizeof(T) + 128, "the block has not the shared memory that it uses");
     if (!emulated::fault.empty()) emulated::wait(emulated::Waits::FOR_EVER);
     return *reinterpret_cast<T*>(emulated::aligned_memory());
 }
@@ -259,7 +259,8 @@ inline unsigned quad_or(unsigned word) {
 inline unsigned lane_bits(bool bit) {
     unsigned mine = bit, all = 0;
     emulated::exchange(mine);
-    for (unsigned lane = 0; lane < 32; ++lane) all |= *emulated::lanes[emulated::current / 32 * 32 + lane].words << lane;
+    const unsigned warp = emulated::current / 32 * 32;
+    for (unsigned lane = 0; lane < 32; ++lane) all |= *emulated::lanes[warp + lane].words << lane;
     emulated::wait(emulated::Waits::FOR_WORDS);
     return all;
 }
