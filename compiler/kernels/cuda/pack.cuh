@@ -42,18 +42,24 @@ __device__ inline void pack_planes(const Packing& p) {
 template <class T>
 __device__ inline void pack_rows(const Packing& p) {
     const long long thread = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x;
-    const int lane = threadIdx.x % 32;
     const long long words = p.images * p.pixels * p.words;
+    const int lane = threadIdx.x % 32;
+    const long long first = thread - lane, row = first / p.words;
+    long long image = row / p.pixels, pixel = row - image * p.pixels;
+    int word = static_cast<int>(first - row * p.words);
     unsigned mine = 0;
+#pragma unroll 4
     for (int turn = 0; turn < 32; ++turn) {
-        const long long place = thread - lane + turn;
-        if (place >= words) break;  // a whole warp
-        const long long row = place / p.words, image = row / p.pixels;
-        const int channel = static_cast<int>(place - row * p.words) * 32 + lane;
-        const T* values = static_cast<const T*>(p.values) + image * p.image_stride;
-        const long long at = (row - image * p.pixels) * p.pixel_stride + channel * p.channel_stride;
-        const unsigned word = lane_bits(channel < p.channels && positive(values[at], p.infinity));
-        if (lane == turn) mine = word;
+        const int channel = 32 * word + lane;
+        const T* values = static_cast<const T*>(p.values) + image * p.image_stride + pixel * p.pixel_stride;
+        const bool present = first + turn < words && channel < p.channels;
+        const unsigned all = lane_bits(present && positive(values[channel * p.channel_stride], p.infinity));
+        if (lane == turn) mine = all;
+        if (++word < p.words) continue;
+        word = 0;
+        if (++pixel < p.pixels) continue;
+        pixel = 0;
+        ++image;
     }
     if (thread < words) p.bits[thread] = mine;
 }

@@ -11,12 +11,13 @@ from frostline.errors import UsageError
 
 ELF = b"\x7fELF"
 BINARY_PRODUCT = "mma.sync.aligned.m16n8k256.row.col.s32.b1.b1.s32.and.popc"
-KERNELS = [
-    ("tiled<4, 128, BITS>", "Convolution"),
-    ("tiled<1, 64, HALVES>", "Convolution"),
-    ("plain<FLOATS>", "Convolution"),
-    ("pack_rows<unsigned short>", "Packing"),
-    ("pack_planes<unsigned long long>", "Packing"),
+PROGRAMS = [
+    ("tiled<4, 128, BITS>", "Convolution", "sm_80"),
+    ("tiled<4, 128, BITS>", "Convolution", "sm_90"),
+    ("tiled<1, 64, HALVES>", "Convolution", "sm_80"),
+    ("plain<FLOATS>", "Convolution", "sm_90"),
+    ("pack_rows<unsigned short>", "Packing", "sm_80"),
+    ("pack_planes<unsigned long long>", "Packing", "sm_90"),
 ]
 
 
@@ -28,9 +29,8 @@ def nvcc() -> str:
     return compiler
 
 
-@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-@pytest.mark.parametrize(("kernel", "arguments"), KERNELS)
-def test_the_sources_compile_without_a_warning(nvcc: str, architecture: str, kernel: str, arguments: str) -> None:
+@pytest.mark.parametrize(("kernel", "arguments", "architecture"), PROGRAMS)
+def test_the_sources_compile_without_a_warning(nvcc: str, kernel: str, arguments: str, architecture: str) -> None:
     source = cubins.program(kernel, arguments)
     text = cubins.by_nvcc(nvcc, source, architecture, "-Werror", "all-warnings", output="-ptx").decode()
     assert ".entry entry(" in text
