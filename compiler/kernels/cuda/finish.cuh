@@ -77,7 +77,7 @@ __device__ inline void write(const Convolution& c, const Column (&columns)[2], l
     }
     const Type second = value_of<RESULT>(c, columns[1], place + 1, sum[1]);
     if (place % 2 == 0) {
-        *reinterpret_cast<Pair<Type>*>(to) = {first, second};
+        store(reinterpret_cast<Pair<Type>*>(to), {first, second});
     } else {
         to[0] = first;
         to[1] = second;

@@ -55,6 +55,12 @@ __device__ inline void add_common_bits(int (&sums)[4], const unsigned (&a)[4], u
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// Write at once. The address must be a multiple of the size.
+template <class T>
+__device__ inline void store(T* to, T value) {
+    *to = value;
+}
+
 // The bits of four neighbouring lanes, together.
 __device__ inline unsigned quad_or(unsigned word) {
     word |= __shfl_xor_sync(0xffffffffu, word, 1);

@@ -248,6 +248,12 @@ inline void add_common_bits(int (&sums)[4], const unsigned (&a)[4], unsigned b0,
     emulated::wait(emulated::Waits::FOR_SUMS);
 }
 
+template <class T>
+inline void store(T* to, T value) {
+    emulated::expect(reinterpret_cast<std::size_t>(to) % sizeof(T) == 0, "a store is not aligned");
+    *to = value;
+}
+
 inline unsigned quad_or(unsigned word) {
     unsigned mine = word, all = 0;
     emulated::exchange(mine);
