@@ -25,6 +25,7 @@ shipped = files("frostline") / "schedules"
 spec = fl.edit_spec(fl.load_spec(str(shipped / "stompp-ste.yaml")), {"binarize.keep_float": ["first", "last"]})
 assert (shipped / "schema.json").is_file()
 assert (files("frostline") / "py.typed").is_file()
+assert (files("frostline") / "compiler" / "kernels" / "cuda" / "tiled.cuh").is_file()
 model = nn.Sequential(nn.Linear(8, 32), nn.Hardtanh(), nn.Linear(32, 32), nn.Hardtanh(), nn.Linear(32, 4))
 program = fl.compile(model, spec, (torch.randn(2, 8),), total_steps=20)
 program.driver.resume(20)
