@@ -20,6 +20,7 @@ inline Vector add_bytes(Vector a, Vector b) {
     asm("" : "+x"(a));  // keeps GCC from summing the addends first, which takes more registers than there are
     return a;
 }
+inline void opaque(Vector& value) { asm volatile("" : "+x"(value)); }
 inline void add_widened(uint16_t* to, Vector bytes) {
     __m256i *low = (__m256i*)to, *high = (__m256i*)(to + 16);
     *low = _mm256_add_epi16(*low, _mm256_cvtepu8_epi16(_mm256_castsi256_si128(bytes)));
@@ -49,7 +50,7 @@ void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int
 namespace frostline {
 
 const Engine* avx2_engine() {
-    static const Engine engine = {"avx2", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panel, pack_bits};
+    static const Engine engine = {"avx2", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panel, pack_bits, spin};
     return SUPPORTS("avx2") ? &engine : nullptr;
 }
 

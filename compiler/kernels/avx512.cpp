@@ -22,6 +22,11 @@ inline Vector add_bytes(Vector a, Vector b) {
 #endif
     return a;
 }
+inline void opaque(Vector& value) {
+#ifndef FROSTLINE_EMULATED
+    asm volatile("" : "+v"(value));
+#endif
+}
 inline void add_widened(uint16_t* to, Vector bytes) {
     const __m512i low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(bytes));
     const __m512i high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(bytes, 1));
@@ -51,7 +56,7 @@ void panel_of_sums(int64_t, const uint8_t* block, int64_t words, const int64_t* 
 namespace frostline {
 
 const Engine* avx512_engine() {
-    static const Engine engine = {"avx512", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panel, pack_bits};
+    static const Engine engine = {"avx512", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panel, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") ? &engine : nullptr;
 }
 

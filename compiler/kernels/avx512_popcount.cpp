@@ -54,6 +54,24 @@ void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int
     else panel_of<8, 2>(block, words, places, x, bases, sums);
 }
 
+int64_t spin(int64_t turns) {
+    __m512i counts[8], inputs = _mm512_setzero_si512();
+    for (__m512i& count : counts) count = _mm512_setzero_si512();
+    for (int64_t i = 0; i < turns; ++i) {
+#pragma GCC unroll 8
+        for (__m512i& count : counts) {
+#ifndef FROSTLINE_EMULATED
+            asm volatile("" : "+v"(inputs), "+v"(count));
+#endif
+            count = _mm512_add_epi32(count, _mm512_popcnt_epi32(_mm512_xor_si512(count, inputs)));
+        }
+    }
+#ifndef FROSTLINE_EMULATED
+    for (__m512i& count : counts) asm volatile("" : "+v"(count));
+#endif
+    return turns * 8 * 512;
+}
+
 int64_t block_bytes(int64_t width, int64_t words) { return 4 * words * width; }
 
 // Word by word, output by output.
@@ -72,7 +90,7 @@ namespace frostline {
 
 const Engine* avx512_popcount_engine() {
     static const Engine engine = {"avx512-vpopcntdq", kWordBytes, 32766, block_bytes, interleave,
-                                  prepare_rows, compute_panel, pack_bits};
+                                  prepare_rows, compute_panel, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") && SUPPORTS("avx512vpopcntdq") ? &engine : nullptr;
 }
 

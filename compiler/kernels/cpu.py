@@ -34,6 +34,7 @@ def opened(path: Path) -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     found.frostline_engines.restype = found.frostline_engine.restype = ctypes.c_char_p
     found.frostline_product.restype = ctypes.c_void_p
+    found.frostline_limit.restype = found.frostline_clock.restype = ctypes.c_double
     return found
 
 
@@ -50,6 +51,16 @@ def choose(engine: str | None) -> None:
     if not loaded().frostline_choose((engine or "").encode()):
         remedy = f"it has {', '.join(engines())}"
         raise UsageError(f'there is no engine "{engine}"', [Offence("this processor does not have it", remedy=remedy)])
+
+
+def limit() -> float:
+    """Products a second that one core's instructions can make at best, without any memory, as measured now."""
+    return float(loaded().frostline_limit())
+
+
+def clock() -> float:
+    """Cycles a second of one core, as measured now."""
+    return float(loaded().frostline_clock())
 
 
 def pack(x: Tensor, *, rows: bool = False) -> Tensor:

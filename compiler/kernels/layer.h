@@ -61,6 +61,8 @@ struct Engine {
                     int64_t panel, int64_t group, int64_t first, int64_t width);
     // Bits of floats, for activations that several layers read.
     void (*pack)(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits);
+    // Does what its tile does over and over, without memory, and returns how many products that were.
+    int64_t (*spin)(int64_t turns);
 };
 
 // The number of outputs in a block, where so many are left.

@@ -1,6 +1,7 @@
 // The same products for callers without ONNX Runtime, through a plain C interface: PyTorch operators and benchmarks.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <thread>
@@ -96,6 +97,36 @@ EXPORTED int frostline_run(void* product, int64_t batch, int64_t axes, const int
     } catch (const std::exception& error) {
         return tell(error, message, room), 0;
     }
+}
+
+// Products a second that the chosen engine's instructions can make at best, without any memory: the fastest of many tries.
+EXPORTED double frostline_limit() {
+    const Engine* engine = chosen ? chosen.load() : engines().front();
+    double best = 0;
+    for (int i = 0; i < 200; ++i) {
+        const auto began = std::chrono::steady_clock::now();
+        const double products = double(engine->spin(20000));
+        best = std::max(best, products / std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    }
+    return best;
+}
+
+// Cycles a second: additions that wait for one another take one each.
+EXPORTED double frostline_clock() {
+    double best = 0;
+    for (int i = 0; i < 200; ++i) {
+        const auto began = std::chrono::steady_clock::now();
+        uint64_t sum = 0;
+        for (int k = 0; k < 20000; ++k) {
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; ++j) {
+                ++sum;
+                asm volatile("" : "+r"(sum));
+            }
+        }
+        best = std::max(best, double(sum) / std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+    }
+    return best;
 }
 
 EXPORTED const char* frostline_engine(void* product) { return static_cast<Product*>(product)->engine().name; }

@@ -77,6 +77,18 @@ void panel_of(const uint8_t* block, int64_t words, const int64_t* places, const 
         }
 }
 
+int64_t spin(int64_t turns) {
+    Vector counts[8], table = zero(), places = zero();
+    for (Vector& count : counts) count = zero();
+    for (int64_t i = 0; i < turns; ++i) {
+        opaque(places);
+#pragma GCC unroll 8
+        for (Vector& count : counts) count = add_bytes(count, shuffle_bytes(table, places));
+    }
+    for (Vector& count : counts) opaque(count);
+    return turns * 8 * 4 * kVector;
+}
+
 int64_t block_bytes(int64_t width, int64_t words) { return 8 * words * lanes(width); }
 
 // Four weights a byte: word by word, four by four, output by output.

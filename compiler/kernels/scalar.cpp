@@ -87,10 +87,22 @@ void pack(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t*
             *bits++ = signs(rows ? x + p * channels + c : x + c * pixels + p, rows ? 1 : pixels, least(channels - c, 32));
 }
 
+int64_t spin(int64_t turns) {
+    uint32_t x = 1;
+    int64_t differing = 0;
+    for (int64_t i = 0; i < turns; ++i)
+        for (int k = 0; k < 8; ++k) {
+            asm volatile("" : "+r"(x));
+            differing += __builtin_popcount(x);
+        }
+    asm volatile("" : "+r"(differing));
+    return turns * 8 * 32;
+}
+
 }  // namespace
 
 const Engine* scalar_engine() {
-    static const Engine engine = {"scalar", 4, 1 << 30, block_bytes, interleave, prepare, compute, pack};
+    static const Engine engine = {"scalar", 4, 1 << 30, block_bytes, interleave, prepare, compute, pack, spin};
     return &engine;
 }
 
