@@ -1,7 +1,7 @@
 """Target `cpu-int8`: 8-bit products of standard operators, for the CPU of any stock ONNX Runtime from 1.19 on.
 
-Activations are u8 with zero point 128, weights s8, both at scale 1, and a product is `MatMulInteger`: its sums are 32-bit
-integers, so they are exact. `QLinearConv` would saturate at 8 bits, and `ConvInteger` is four times slower than float, so
+Activations are u8 with zero point 128, weights s8, both at scale 1. A product is `MatMulInteger`, whose sums are
+32-bit integers, and exact. `QLinearConv` would saturate at 8 bits and `ConvInteger` is four times slower than float, so
 a convolution gathers its windows into the rows of a matrix. Padding with the zero point adds 0. Where a processor adds
 pairs of products in 16 bits (`vpmaddubsw`), they are at most 2 x 129.
 
@@ -12,6 +12,7 @@ matrices are small, and those whose input has no known size stay in float32.
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from operator import mul
 
@@ -42,7 +43,8 @@ NAME <site, inputs> (x, bits) => (y) {{{UNPACK}{_EIGHT_BITS}
 # The i-th of all positions is at (i / place) % size along each axis, where places are the products of the sizes that
 # follow; the same for the taps of a kernel.
 _CONV = f"""{HEADER}
-NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, sizes, size_places, kernel_places, lines>
+NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, area, lines, sizes,
+      size_places, kernel_places>
      (x, bits) => (y) {{{UNPACK}{_EIGHT_BITS}
     rows_shape = Concat <axis = 0> (outputs, last)
     flat = Reshape (rows, rows_shape)
@@ -79,13 +81,16 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, sizes, 
     own_pads = Constant <value_ints: ints = @pads> ()
     pads = Identity (own_pads)
     axes = Constant <value_ints: ints = @axes> ()
-    keep = Constant <value_ints = [0, 0, -1]> ()
+    area = Constant <value_ints: ints = @area> ()
+    pixels_shape = Concat <axis = 0> (first, inputs, area)
+    width = Mul (tap_count, inputs)
+    matrix_shape = Concat <axis = 0> (first, first, width)
     bytes_in = QuantizeLinear (x, one, zero)
     framed = Pad (bytes_in, pads, zero, axes)
-    pixels = Reshape (framed, keep)
+    pixels = Reshape (framed, pixels_shape)
     channels_last = Transpose <perm = [0, 2, 1]> (pixels)
     windows = Gather <axis = 1> (channels_last, indices)
-    matrix = Reshape (windows, keep)
+    matrix = Reshape (windows, matrix_shape)
     sums = MatMulInteger (matrix, weight, zero)
     floats = Cast <to = {onnx.TensorProto.FLOAT}> (sums)
     outputs_first = Transpose <perm = [0, 2, 1]> (floats)
@@ -111,10 +116,11 @@ def _prepare(model: onnx.ModelProto) -> None:
         sizes = [(own - dilation * (taps - 1) - 1) // stride + 1 for own, taps, stride, dilation in windows]
         own = {
             "axes": [*range(2, 2 + rank)],
+            "area": [math.prod(padded)],
+            "lines": _places(padded),
             "sizes": sizes,
             "size_places": _places(sizes),
             "kernel_places": _places(kernel),
-            "lines": _places(padded),
         }
         node.attribute.extend(helper.make_attribute(name, value) for name, value in own.items())
 

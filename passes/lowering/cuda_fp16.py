@@ -2,12 +2,12 @@
 
 Sums of signs are exact in the float32 accumulator, and in the half-precision result up to 2,048 in magnitude, or 4,096
 where all of them are even. They are even with an even number of input channels, at the border as well, where some taps
-see padding only. Operations whose sums could be larger stay in float32 (TF32, where the provider uses it, holds +1 and -1
-just as well). Levels are chosen by comparing in float32.
+see padding only. Operations whose sums could be larger stay in float32 (TF32, where the provider uses it, holds +1 and
+-1 just as well). Levels are chosen by comparing in float32.
 
-The bits are unpacked when the session is made, on the CPU: CUDA has no kernel for `BitwiseAnd`. Between two operations the
-runtime drops the casts. Nothing is rounded: a cast keeps factors that follow out of the weights. Not so on the CPU, which has
-no half-precision products and drops every cast: this file runs there, but the portable one is the one for it.
+The bits are unpacked when the session is made, on the CPU: CUDA has no kernel for `BitwiseAnd`. Between two operations
+the runtime drops the casts. Nothing is rounded: a cast keeps factors that follow out of the weights. Not so on the CPU,
+which has no products in half precision and drops every cast: this file runs there, but the portable one is made for it.
 """
 
 from __future__ import annotations

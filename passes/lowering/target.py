@@ -14,6 +14,7 @@ import onnx
 from frostline.compiler.certificate import AS_FLOAT
 from frostline.compiler.exported import named
 
+
 @dataclass(frozen=True)
 class Target:
     """What becomes of a portable model.
