@@ -43,8 +43,8 @@ NAME <site, inputs> (x, bits) => (y) {{{UNPACK}{_EIGHT_BITS}
 # The i-th of all positions is at (i / place) % size along each axis, where places are the products of the sizes that
 # follow; the same for the taps of a kernel.
 _CONV = f"""{HEADER}
-NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, area, lines, sizes,
-      size_places, kernel_places>
+NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, channels_last,
+      channels_second, area, lines, sizes, size_places, kernel_places>
      (x, bits) => (y) {{{UNPACK}{_EIGHT_BITS}
     rows_shape = Concat <axis = 0> (outputs, last)
     flat = Reshape (rows, rows_shape)
@@ -82,20 +82,20 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, area, l
     pads = Identity (own_pads)
     axes = Constant <value_ints: ints = @axes> ()
     area = Constant <value_ints: ints = @area> ()
-    pixels_shape = Concat <axis = 0> (first, inputs, area)
+    pixels_shape = Concat <axis = 0> (first, area, inputs)
     width = Mul (tap_count, inputs)
     matrix_shape = Concat <axis = 0> (first, first, width)
     bytes_in = QuantizeLinear (x, one, zero)
-    framed = Pad (bytes_in, pads, zero, axes)
+    channels_last = Transpose <perm: ints = @channels_last> (bytes_in)
+    framed = Pad (channels_last, pads, zero, axes)
     pixels = Reshape (framed, pixels_shape)
-    channels_last = Transpose <perm = [0, 2, 1]> (pixels)
-    windows = Gather <axis = 1> (channels_last, indices)
+    windows = Gather <axis = 1> (pixels, indices)
     matrix = Reshape (windows, matrix_shape)
     sums = MatMulInteger (matrix, weight, zero)
     floats = Cast <to = {onnx.TensorProto.FLOAT}> (sums)
-    outputs_first = Transpose <perm = [0, 2, 1]> (floats)
-    shape = Concat <axis = 0> (first, outputs, sizes)
-    y = Reshape (outputs_first, shape)
+    shape = Concat <axis = 0> (first, sizes, outputs)
+    outputs_last = Reshape (floats, shape)
+    y = Transpose <perm: ints = @channels_second> (outputs_last)
 }}"""
 
 
@@ -115,7 +115,9 @@ def _prepare(model: onnx.ModelProto) -> None:
         windows = zip(padded, kernel, given["strides"], given["dilations"], strict=True)
         sizes = [(own - dilation * (taps - 1) - 1) // stride + 1 for own, taps, stride, dilation in windows]
         own = {
-            "axes": [*range(2, 2 + rank)],
+            "axes": [*range(1, 1 + rank)],
+            "channels_last": [0, *range(2, 2 + rank), 1],
+            "channels_second": [0, 1 + rank, *range(1, 1 + rank)],
             "area": [math.prod(padded)],
             "lines": _places(padded),
             "sizes": sizes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import parser
 
+from frostline.compiler.masks import threshold
 from frostline.passes.lowering.functions import HEADER
 from frostline.schedules import SIGNS, ZERO_ONE, Levels
 
@@ -22,17 +23,23 @@ def binarizers(store: str, read: str, constants: str = "") -> dict[str, onnx.Fun
 
 
 def _text(name: str, levels: Levels, store: str, read: str, constants: str) -> str:
-    fixed = f"""
-    thresholds = Constant <value = float {{{sum(levels) / 2}}}> ()
-    high = Constant <value = float {{{float(max(levels))}}}> ()"""
+    """Levels of channels are turned around as booleans: ONNX Runtime is slow to choose between tensors of levels."""
     at = name.endswith("At")
+    compared = f"""
+    sum = Constant <value = float {{{float(sum(levels))}}}> ()
+    other = Sub (sum, high)
+    is_turned = Less (high, other)
+    reaches = GreaterOrEqual (x, thresholds)
+    is_top = Xor (reaches, is_turned)"""
+    fixed = f"""
+    threshold = Constant <value = float {{{threshold(levels)}}}> ()
+    is_top = GreaterOrEqual (x, threshold)"""
     return f"""{HEADER}
-{name} <site> ({"x, thresholds, high" if at else "x"}) => (y) {{{constants}{"" if at else fixed}
-    is_high = GreaterOrEqual (x, thresholds)
-    both = Constant <value = float {{{float(sum(levels))}}}> ()
-    low = Sub (both, high)
-    stored_high = {store.replace("$", "high")}
-    stored_low = {store.replace("$", "low")}
-    stored = Where (is_high, stored_high, stored_low)
+{name} <site> ({"x, thresholds, high" if at else "x"}) => (y) {{{constants}{compared if at else fixed}
+    top = Constant <value = float {{{float(max(levels))}}}> ()
+    bottom = Constant <value = float {{{float(min(levels))}}}> ()
+    stored_top = {store.replace("$", "top")}
+    stored_bottom = {store.replace("$", "bottom")}
+    stored = Where (is_top, stored_top, stored_bottom)
     y = {read.replace("$", "stored")}
 }}"""
