@@ -22,7 +22,7 @@ def pack(signs: Tensor) -> Tensor:
     bits = (signs >= 0).movedim(1, -1).to(torch.uint8)
     padded = functional.pad(bits, (0, -bits.shape[-1] % _WORD))
     weights = 2 ** torch.arange(8, dtype=torch.uint8, device=signs.device)
-    octets = padded.reshape(*padded.shape[:-1], -1, 8)
+    octets = padded.reshape(*padded.shape[:-1], padded.shape[-1] // 8, 8)
     return (octets * weights).sum(-1, dtype=torch.uint8)
 
 

@@ -30,6 +30,8 @@ class Certificate:
     sites: int
     zero_one: int
     """How many of the sites hold 0 and 1; the others hold -1 and +1."""
+    by_integers: int
+    """How many of the sites compare integers with an integer threshold a channel, where no rounding decides."""
     operations: tuple[Proven, ...]
     as_float: tuple[str, ...]
     """Operations of two-valued operands that are computed in float, as standard operators."""
@@ -69,6 +71,8 @@ class Certificate:
         ]
         if self.zero_one:
             lines.append(f"               {self.zero_one} sites hold 0 and 1 and nothing else")
+        if self.by_integers:
+            lines.append(f"               {self.by_integers} sites compare integers with integer thresholds")
         lines.append(f"  exact        {exact} binary operations give the graph's integers for the graph's own inputs")
         if close:
             lines.append(f"  close        {close} operations of float activations and binary weights")
@@ -98,8 +102,11 @@ class Certificate:
 
     @classmethod
     def from_json(cls, text: str) -> Certificate:
-        """Read what `to_json` wrote. Raises ValueError, TypeError or KeyError for anything else."""
+        """Read what `to_json` wrote, also before `by_integers` was counted.
+
+        Raises ValueError, TypeError or KeyError for anything else.
+        """
         data: dict[str, Any] = json.loads(text)
         proofs = tuple(Proven(**proof) for proof in data["operations"])
         names = {field: tuple(data[field]) for field in ("constant", "as_float")}
-        return cls(**{**data, "operations": proofs, **names})
+        return cls(**{"by_integers": 0, **data, "operations": proofs, **names})

@@ -19,7 +19,8 @@ def contents(path: str | Path) -> str:
     table = Table("operation", "what", "input", "weights", "bytes", box=None, header_style="")
     packed = 0
     for _, node in named(model):
-        bits = next((numpy_helper.to_array(held[value]) for value in node.input if value in held), None)
+        tensors = [numpy_helper.to_array(held[value]) for value in node.input if value in held]
+        bits = None if is_site(node) or not tensors else tensors[0]
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         size = bits.nbytes if bits is not None else 0
         packed += size

@@ -76,7 +76,7 @@ def named(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
 
 def is_site(node: onnx.NodeProto) -> bool:
     """Whether one of our nodes makes an activation binary."""
-    return node.op_type in ("Binarize", "BinarizeZeroOne")
+    return node.op_type in ("Binarize", "BinarizeZeroOne", "BinarizeAt", "BinarizeZeroOneAt")
 
 
 def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:

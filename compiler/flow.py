@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import networkx as nx
-from torch import fx
+from torch import fx, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from frostline.compiler.graph import Graph
-from frostline.compiler.rearrangements import called, root_of
+from frostline.compiler.rearrangements import called, rearranged
 
 _WRITING = {
     operator.setitem, operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ifloordiv,
     operator.imod, operator.ipow, operator.imatmul, operator.iand, operator.ior, operator.ixor,
 }  # fmt: skip
+
+
+_HANDING_ON = (nn.Identity, _DropoutNd)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def flow_of(graph: Graph) -> Flow:
         last_writes[node] = {source: latest[owners[source]] for source in sources if owners[source] in latest}
         between.add_edges_from((source, node) for source in (*sources, *last_writes[node].values()))
         target = written(node, graph)
-        owners[node] = owners[root_of(node) if target is None else target] if _is_view(node, target) else node
+        same = handed_on(node, graph) if target is None else target
+        owners[node] = node if same is None else owners[same]
         if target is not None:
             latest[owners[target]] = node
     return Flow(between, owners, last_writes)
@@ -70,5 +75,11 @@ def written(node: fx.Node, graph: Graph) -> fx.Node | None:
     return target if writes else None
 
 
-def _is_view(node: fx.Node, target: fx.Node | None) -> bool:
-    return target is not None or root_of(node) is not node
+def handed_on(node: fx.Node, graph: Graph) -> fx.Node | None:
+    """The tensor that a call returns itself, or a view of; None where it makes one. Dropout is that of eval mode."""
+    source = node.args[0] if node.args else None
+    if node.op == "call_module":
+        known = isinstance(graph.module.get_submodule(str(node.target)), _HANDING_ON)
+    else:
+        known = called(node) == "dropout"
+    return source if known and isinstance(source, fx.Node) else rearranged(node)

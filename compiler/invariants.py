@@ -9,8 +9,9 @@ from torch import fx
 
 from frostline.compiler.bits import unpack
 from frostline.compiler.graph import Graph, facts
-from frostline.compiler.masks import Mask, binarize
+from frostline.compiler.masks import Mask, binarize, binarize_at
 from frostline.compiler.operations import has_bit_form
+from frostline.compiler.pooling import origin_of
 from frostline.compiler.products import Product, products_of
 from frostline.compiler.rearrangements import chain_to, root_of
 from frostline.compiler.rewriting import Violation
@@ -75,6 +76,14 @@ def integer(graph: Graph) -> Iterator[Violation]:
             yield Violation(f"{facts(product.node).name} adds a bias to its integers", facts(product.node).where)
 
 
+def unfolded(graph: Graph) -> Iterator[Violation]:
+    """No BatchNorm is part of a threshold yet."""
+    for node in graph.nodes:
+        if is_binarize_at(node):
+            what = f"what stands before {facts(node).name} is folded into thresholds"
+            yield Violation(what, facts(node).where, "estimate BatchNorm before FoldBatchNorm")
+
+
 def packed(graph: Graph) -> Iterator[Violation]:
     """No latent weight is left behind a binarize: each is bits."""
     for product in products_of(graph):
@@ -84,7 +93,12 @@ def packed(graph: Graph) -> Iterator[Violation]:
 
 def is_binarize(node: object) -> bool:
     """Whether a node makes something two-valued."""
-    return isinstance(node, fx.Node) and node.target is binarize
+    return isinstance(node, fx.Node) and node.target in (binarize, binarize_at)
+
+
+def is_binarize_at(node: object) -> bool:
+    """Whether a node makes an integer two-valued, by a threshold a channel."""
+    return isinstance(node, fx.Node) and node.target is binarize_at
 
 
 def is_unpack(node: object) -> bool:
@@ -93,15 +107,15 @@ def is_unpack(node: object) -> bool:
 
 
 def is_binary(node: fx.Node) -> bool:
-    """Whether the value of a node is one of two levels everywhere, also after a rearrangement."""
-    root = root_of(node)
-    return is_binarize(root) or is_unpack(root)
+    """Whether the value of a node is one of two levels everywhere, also after a rearrangement or a max pooling."""
+    origin = origin_of(node)
+    return is_binarize(origin) or is_unpack(origin)
 
 
 def levels_of(node: fx.Node) -> Levels:
     """The two levels of a binary node: a weight's are -1 and 1."""
-    root = root_of(node)
-    return root.kwargs.get("levels", SIGNS) if is_binarize(root) else SIGNS  # type: ignore[return-value]
+    origin = origin_of(node)
+    return origin.kwargs.get("levels", SIGNS) if is_binarize(origin) else SIGNS  # type: ignore[return-value]
 
 
 def on_bits(product: Product) -> bool:

@@ -29,6 +29,18 @@ def binarize(u: Tensor, levels: Levels = SIGNS) -> Tensor:
     return torch.where(u >= threshold(levels), float(high), float(low)).to(u.dtype)
 
 
+def binarize_at(x: Tensor, thresholds: Tensor, high: Tensor, levels: Levels = SIGNS) -> Tensor:
+    """`high` where x is at least the threshold, else the other level. Thresholds and `high` are broadcast over x.
+
+    Where `high` is the lower of the two levels, the value falls as x rises.
+
+    >>> binarize_at(torch.tensor([[2.0, 2.0], [3.0, 3.0]]), torch.tensor([3.0, 3.0]), torch.tensor([1.0, -1.0]))
+    tensor([[-1.,  1.],
+            [ 1., -1.]])
+    """
+    return torch.where(x >= thresholds, high, sum(levels) - high)
+
+
 def threshold(levels: Levels) -> float:
     """The smallest value that becomes the high level."""
     return sum(levels) / 2

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import fx
 
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import is_binarize, is_binary, is_unpack, levels_of, on_bits
+from frostline.compiler.invariants import is_binarize, is_binarize_at, is_binary, is_unpack, levels_of, on_bits
+from frostline.compiler.masks import threshold
 from frostline.compiler.products import Product, products_of
 from frostline.compiler.rearrangements import root_of
 from frostline.compiler.tensors import map_tensors, tensors_in
@@ -27,15 +29,19 @@ class Reference:
     """What a graph computes for some inputs, on the CPU.
 
     `inputs` is what each site or operation reads that is not a site's binary activation, `activations` those, `levels`
-    the two values of each, `products` the outputs of operations on packed weights, `bits` the packed weights by site
-    (views of one are packed apart), `binary` the names of operations of two binary operands, and `as_float` those
-    whose weight is unpacked first.
+    the two values of each, `thresholds` the smallest values that become `high`, broadcast over `inputs`, `by_integers`
+    the sites where these are integers, `products` the outputs of operations on packed weights, `bits` the packed
+    weights by site (views of one are packed apart), `binary` the names of operations of two binary operands, and
+    `as_float` those whose weight is unpacked first.
     """
 
     arguments: list[Array]
     inputs: dict[str, Array]
     activations: dict[str, Array]
     levels: dict[str, Levels]
+    thresholds: dict[str, Array]
+    high: dict[str, Array]
+    by_integers: set[str]
     products: dict[str, Array]
     bits: dict[str, list[Array]]
     binary: set[str]
@@ -67,12 +73,17 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
         reason = Offence(first_line(error), remedy=remedy)
         raise UsageError("the model does not run on these inputs", [reason]) from error
     read, made = recorder.read, recorder.made
-    found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), as_float, _arrays(result))
+    found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), {}, {}, set(), as_float, _arrays(result))
     for node in graph.nodes:
         name = str(facts(node).name)
         if is_binarize(node):
             found.inputs[name], found.activations[name] = read[node, node.args[0]], made[node]
-            found.levels[name] = levels_of(node)
+            levels = found.levels[name] = levels_of(node)
+            at, high = np.array(threshold(levels), np.float32), np.array(max(levels), np.float32)
+            if is_binarize_at(node):
+                found.by_integers.add(name)
+                at, high = (read[node, each] for each in node.args[1:])
+            found.thresholds[name], found.high[name] = at, high
         elif is_unpack(node):
             found.bits.setdefault(name, []).append(read[node, node.args[0]])
     for product in products:

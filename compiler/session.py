@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import onnx
+
+from frostline.compiler.exported import DOMAIN
+from frostline.compiler.fusing import fuse
+from frostline.compiler.kernels.build import library
 from frostline.errors import FileError, Offence, UsageError, first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -27,37 +33,82 @@ def runtime() -> ModuleType:
     return onnxruntime  # type: ignore[no-any-return]
 
 
-def session(path: str | Path, provider: str | None = None, threads: int | None = None) -> Any:
+def session(
+    path: str | Path, provider: str | None = None, threads: int | None = None, *, kernels: bool | None = None
+) -> Any:
     """Open an exported file in ONNX Runtime: an `onnxruntime.InferenceSession`.
 
     `provider` is "cpu" or "cuda"; by default CUDA where the session really gets it, else the CPU. `threads` bounds the
-    threads within one operator. Raises UsageError when the session does not get the provider that was asked for, and
-    FileError when the file is not a model.
+    threads within one operator. On the CPU binary products run in the library of kernels, which is built when it is
+    first needed; where it cannot be built they run as standard operators, with a warning, and give the same numbers.
+    `kernels` true refuses to do without it, and false does. `placement` tells what runs where.
+
+    Raises UsageError when the session does not get the provider or the kernels that were asked for, and FileError when
+    the file is not a model.
     """
     if provider is not None and provider not in PROVIDERS:
         remedy = f"the providers are: {', '.join(PROVIDERS)}"
         raise UsageError(f'there is no provider "{provider}"', [Offence("unknown provider", remedy=remedy)])
     if not Path(path).is_file():
         raise FileError(f"cannot read {path}", [Offence("there is no such file")])
-    opened = open_model(str(path), provider, threads, f"{path} cannot be opened in ONNX Runtime")
-    if provider is not None and PROVIDERS[provider] not in opened.get_providers():
-        what = f"the session runs on {', '.join(opened.get_providers())}"
-        remedy = "install frostline[gpu] on a machine with a GPU, its driver and CUDA libraries"
-        raise UsageError(f"the provider {provider} is not to be had here", [Offence(what, remedy=remedy)])
+    failure = f"{path} cannot be opened in ONNX Runtime"
+    if provider is None:
+        opened = open_model(str(path), None, threads, failure)
+        if PROVIDERS["cuda"] in opened.get_providers():
+            return opened
+    if provider != "cuda" and kernels is not False and (built := _kernels(kernels is True)) is not None:
+        fused = _fused(path)
+        if fused is not None:
+            return open_model(fused, "cpu", threads, failure, built)
+    if provider is not None:
+        opened = open_model(str(path), provider, threads, failure)
+        if PROVIDERS[provider] not in opened.get_providers():
+            what = f"the session runs on {', '.join(opened.get_providers())}"
+            remedy = "install frostline[gpu] on a machine with a GPU, its driver and CUDA libraries"
+            raise UsageError(f"the provider {provider} is not to be had here", [Offence(what, remedy=remedy)])
     return opened
 
 
-def open_model(model: str | bytes, provider: str | None, threads: int | None, failure: str) -> Any:
-    """A session for a path or for the bytes of a model. Raises FileError, headed `failure`."""
+def _kernels(required: bool) -> Path | None:
+    try:
+        return library()
+    except UsageError as error:
+        if required:
+            raise
+        warnings.warn(f"binary products run as standard operators: {error}", stacklevel=3)
+        return None
+
+
+def _fused(path: str | Path) -> bytes | None:
+    """The file in the library's operators; None where it has no node of ours, or is no model."""
+    try:
+        model = onnx.load_model_from_string(Path(path).read_bytes())
+    except Exception:
+        return None  # ONNX Runtime says what is wrong with it
+    if not any(node.domain == DOMAIN for node in model.graph.node):
+        return None
+    return bytes(fuse(model).SerializeToString())
+
+
+def open_model(
+    model: str | bytes, provider: str | None, threads: int | None, failure: str, operators: Path | None = None
+) -> Any:
+    """A session for a path or for the bytes of a model, with a library of operators.
+
+    Raises FileError, headed `failure`.
+    """
     ort = runtime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     wanted = ["cuda", "cpu"] if provider is None else dict.fromkeys([provider, "cpu"])
     available = ort.get_available_providers()
     providers = [PROVIDERS[name] for name in wanted if PROVIDERS[name] in available]
     try:
+        if operators is not None:
+            options.register_custom_ops_library(str(operators))
         return ort.InferenceSession(model, options, providers=providers)
     except Exception as error:
         raise FileError(failure, [Offence(first_line(error))]) from error

@@ -64,7 +64,8 @@ def verify(
     pieces = _run(cut, feeds)
     deviation, float_faults = _float_parts(model, first, pieces)
     faults = [*_site_faults(model, first, pieces), *_product_faults(model, first, pieces), *float_faults]
-    faults += _threshold_faults(first, _run(cut, feeds | _thresholds(first)))
+    at, below = (_run(cut, feeds | other) for other in (_thresholds(first), _below_thresholds(first)))
+    faults += _threshold_faults(first, at, below)
     whole = Whole()
     opened = _open(_exposed(model))
     for reference in chain([first], references):
@@ -80,6 +81,7 @@ def verify(
         opset=next(entry.version for entry in model.opset_import if not entry.domain),
         sites=len(first.activations) + len(first.bits),
         zero_one=sum(levels == ZERO_ONE for levels in first.levels.values()),
+        by_integers=len(first.by_integers),
         operations=tuple(
             Proven(name, node.op_type, "equal" if name in first.binary else "close", int(first.products[name].size))
             for name, node in operations(model)
@@ -110,18 +112,29 @@ def _example(inputs: object, kwargs: Mapping[str, Any] | None) -> Example:
 
 
 def _thresholds(reference: Reference) -> dict[str, Array]:
-    """For every site the smallest value that becomes the high level; where that is 0, zeros of both signs."""
+    """For every site the smallest value that becomes `high`; where that is 0, zeros of both signs."""
     feeds = {}
-    for site, levels in reference.levels.items():
-        smallest = np.full_like(reference.inputs[site], threshold(levels))
-        feeds[f"given:{site}"] = smallest if smallest.any() else np.copysign(smallest, reference.inputs[site])
+    for site, thresholds in reference.thresholds.items():
+        given = reference.inputs[site]
+        smallest = np.broadcast_to(thresholds, given.shape)
+        feeds[f"given:{site}"] = np.where(smallest == 0, np.copysign(smallest, given), smallest)
     return feeds
 
 
-def _threshold_faults(reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:
+def _below_thresholds(reference: Reference) -> dict[str, Array]:
+    """For every site that compares integers, the largest one that does not become `high`."""
+    names = {f"given:{site}" for site in reference.by_integers}
+    return {name: values - 1 for name, values in _thresholds(reference).items() if name in names}
+
+
+def _threshold_faults(reference: Reference, at: Mapping[str, Array], below: Mapping[str, Array]) -> Iterator[Offence]:
     for site, levels in reference.levels.items():
-        if not (pieces[f"own:{site}"] == max(levels)).all():
-            yield Offence(f"{threshold(levels):g} does not become {max(levels):+d} at {site}")
+        high = reference.high[site]
+        if site not in reference.by_integers:
+            if not (at[f"own:{site}"] == high).all():
+                yield Offence(f"{threshold(levels):g} does not become {max(levels):+d} at {site}")
+        elif not ((at[f"own:{site}"] == high).all() and (below[f"own:{site}"] == sum(levels) - high).all()):
+            yield Offence(f"the thresholds of {site} are not the graph's")
 
 
 def _weights(node: fx.Node) -> int:

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import onnx
 
 from frostline.compiler.exported import operations
-from frostline.compiler.masks import threshold
 from frostline.compiler.reference import Array, Reference
 from frostline.errors import Offence
 
@@ -68,7 +67,8 @@ class Whole:
         if not np.isin(own, levels).all():
             self.spoiled[f"{site} is not two-valued in the file"] = None
         scale = float(np.max(np.abs(given), initial=0.0))
-        far = np.abs(given - threshold(levels)) > _ROUNDING * scale
+        far = np.abs(given - reference.thresholds[site]) > _ROUNDING * scale
+        far |= site in reference.by_integers  # nothing is rounded there
         if _of(wrong & far, steady).any():
             self.spoiled[f"{site} differs in the whole file where it is far from its threshold"] = None
         fresh = _of(wrong, steady)

@@ -3,27 +3,32 @@
 from frostline.compiler.rewriting import Pass
 from frostline.passes.drop_unread import DropUnread
 from frostline.passes.estimate_batch_norm import EstimateBatchNorm
+from frostline.passes.fold_batch_norm import FoldBatchNorm
 from frostline.passes.freeze_masks import FreezeMasks
 from frostline.passes.insert_masks import InsertMasks
 from frostline.passes.lift_scales import LiftScales
 from frostline.passes.pack_weights import PackWeights
 from frostline.passes.settle_ties import SettleTies
+from frostline.passes.split_batch_norm import SplitBatchNorm
 from frostline.passes.split_bias import SplitBias
 from frostline.passes.use_linear import UseLinear
 
 FREEZING: tuple[Pass, ...] = (
-    FreezeMasks(), LiftScales(), DropUnread(), SettleTies(), UseLinear(), SplitBias(), PackWeights(),
+    FreezeMasks(), LiftScales(), DropUnread(), SettleTies(), UseLinear(), SplitBias(), FoldBatchNorm(),
+    SplitBatchNorm(), PackWeights(),
 )  # fmt: skip
 
 __all__ = [
     "FREEZING",
     "DropUnread",
     "EstimateBatchNorm",
+    "FoldBatchNorm",
     "FreezeMasks",
     "InsertMasks",
     "LiftScales",
     "PackWeights",
     "SettleTies",
+    "SplitBatchNorm",
     "SplitBias",
     "UseLinear",
 ]

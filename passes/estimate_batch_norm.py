@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from frostline.compiler.graph import Graph, facts
-from frostline.compiler.invariants import binary
+from frostline.compiler.invariants import binary, unfolded
 from frostline.compiler.net import modes_of
 from frostline.compiler.rearrangements import called
 from frostline.compiler.rewriting import Invariant, Pass
@@ -27,7 +27,7 @@ class EstimateBatchNorm(Pass):
 
     batches: Sequence[Any]
 
-    requires: ClassVar[tuple[Invariant, ...]] = (binary,)
+    requires: ClassVar[tuple[Invariant, ...]] = (binary, unfolded)
     ensures: ClassVar[tuple[Invariant, ...]] = (binary,)
 
     def rewrite(self, graph: Graph) -> None:

@@ -12,7 +12,7 @@ from frostline.compiler.masks import binarize, channel_scale
 from frostline.compiler.net import modes_of
 from frostline.compiler.products import attribute
 from frostline.compiler.rewriting import Invariant, Pass
-from frostline.passes.writing import hold
+from frostline.passes.writing import Writer
 from frostline.schedules import SIGNS
 
 
@@ -41,10 +41,6 @@ class FreezeMasks(Pass):
 
 def _scaled(graph: Graph, signs: fx.Node, mask: fx.Node, axis: int) -> fx.Node:
     """The signs of a parameter times the scale of its channels, which is a buffer from here on."""
-    latent, known, nodes = mask.all_input_nodes[0], facts(mask), graph.module.graph
+    write, latent = Writer(graph, mask), mask.all_input_nodes[0]
     scale = channel_scale(attribute(graph, latent), axis)
-    path = hold(graph.module, f"{known.name}_scale", scale)
-    with nodes.inserting_after(signs):
-        held = set_facts(nodes.get_attr(path), replace(known, shape=tuple(scale.shape), name=None))
-    with nodes.inserting_after(held):
-        return set_facts(nodes.call_function(torch.mul, (signs, held)), replace(known, name=None))
+    return write(torch.mul, signs, write.held(f"{facts(mask).name}_scale", scale))

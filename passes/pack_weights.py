@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, fx, nn
 
 from frostline.compiler.bits import pack, unpack
+from frostline.compiler.evaluating import Evaluator
 from frostline.compiler.flow import written
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import binary, is_binarize, packed
 from frostline.compiler.products import Product, above, held_parameters, products_of
-from frostline.compiler.rearrangements import SAME, called, chain_to, is_constant, rearranged
+from frostline.compiler.rearrangements import chain_to, is_constant
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.compiler.structure import structures
 from frostline.passes.writing import hold
@@ -29,7 +29,7 @@ class PackWeights(Pass):
     ensures: ClassVar[tuple[Invariant, ...]] = (packed,)
 
     def rewrite(self, graph: Graph) -> None:
-        packing = _Packing(graph, structures(graph), _Evaluator(graph.module))
+        packing = _Packing(graph, structures(graph), Evaluator(graph.module))
         latent: set[fx.Node] = set()
         for product in products_of(graph):
             if is_binarize(chain_to(product.weight)[0]):
@@ -44,7 +44,7 @@ class _Packing:
 
     graph: Graph
     structures: dict[fx.Node, int]
-    evaluator: _Evaluator
+    evaluator: Evaluator
     done: dict[tuple[int, tuple[int, ...], bytes], fx.Node] = field(default_factory=dict)
 
 
@@ -73,23 +73,6 @@ def _unpacked(sign: fx.Node, signs: Tensor, bits: Tensor, graph: Graph) -> fx.No
         unpacked = nodes.call_function(unpack, (held, signs.shape[1]))
     set_facts(held, replace(facts(sign), shape=tuple(bits.shape), dtype=torch.uint8))
     return set_facts(unpacked, replace(facts(sign), shape=tuple(signs.shape)))
-
-
-class _Evaluator(fx.Interpreter):
-    """Computes single values that no input reaches, modules in eval mode, and remembers them."""
-
-    def value(self, node: fx.Node) -> Any:
-        if node not in self.env:
-            unchanged = rearranged(node) if called(node) in SAME else None
-            for source in node.all_input_nodes if unchanged is None else [unchanged]:
-                self.value(source)
-            with torch.no_grad():
-                self.env[node] = self.run_node(node) if unchanged is None else self.env[unchanged]
-        return self.env[node]
-
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A copy runs: some modules change their buffers."""
-        return copy.deepcopy(self.fetch_attr(str(target))).eval()(*args, **kwargs)
 
 
 def _forget(graph: Graph, latent: set[fx.Node]) -> None:

@@ -16,24 +16,34 @@ from frostline.compiler.products import Product
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes calls in front of a node."""
+    """Writes calls in front of a node, with the line of `line`, by default the node's own."""
 
     graph: Graph
     node: fx.Node
+    line: fx.Node | None = None
 
-    def __call__(self, function: Callable[..., Any], *args: Any, name: str | None = None) -> fx.Node:
+    def __call__(self, function: Callable[..., Any], *args: Any, name: str | None = None, **kwargs: Any) -> fx.Node:
         """A call on nodes and constants; `name` is what users know its value by."""
         nodes = self.graph.module.graph
         with nodes.inserting_before(self.node):
-            call = nodes.call_function(function, args)
-        value = function(*fx.map_arg(args, _on_meta))
-        known = replace(facts(self.node), name=name, shape=tuple(value.shape), dtype=value.dtype)
-        return set_facts(call, known)
+            call = nodes.call_function(function, args, kwargs)
+        return self._known(call, function(*fx.map_arg(args, _on_meta), **kwargs), name)
+
+    def held(self, name: str, value: torch.Tensor) -> fx.Node:
+        """A buffer, held under a name as `hold` does, and read."""
+        path = hold(self.graph.module, name, value)
+        with self.graph.module.graph.inserting_before(self.node):
+            read = self.graph.module.graph.get_attr(path)
+        return self._known(read, value, None)
 
     def replace(self, value: fx.Node) -> None:
         """Let everything that reads the node read another value, and drop the node."""
         self.node.replace_all_uses_with(value)
         self.graph.module.graph.erase_node(self.node)
+
+    def _known(self, written: fx.Node, value: torch.Tensor, name: str | None) -> fx.Node:
+        line = facts(self.line or self.node)
+        return set_facts(written, replace(line, name=name, shape=tuple(value.shape), dtype=value.dtype))
 
 
 def combine(graph: Graph, product: Product, function: Callable[..., Any], value: fx.Node) -> None:

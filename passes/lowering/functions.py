@@ -4,8 +4,10 @@ A node `frostline.BinaryConv` with a function of the same name in the file runs 
 function, and folds the unpacking of the bits when the session is made. Where a custom operator of that name is
 registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv` have two binary operands and integer
 results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations. `Binarize` gives -1 and
-+1. What gives or reads 0 and 1 has names of its own, `BinarizeZeroOne`, `ZeroOneLinear` and `ZeroOneConv`: no operator
-that is made for signs can take them for signs. `Unpack` gives standard operators the weights that are none of these.
++1, and so does `BinarizeAt` from integers: `high` where they reach the threshold of their channel. What gives or reads
+0 and 1 has names of its own: no operator that is made for signs can take them for signs. They are `BinarizeZeroOne`,
+`BinarizeZeroOneAt`, `ZeroOneLinear` and `ZeroOneConv`. `Unpack` gives standard operators the weights that are none of
+these.
 """
 
 from __future__ import annotations
@@ -66,6 +68,13 @@ NAME <site> (x) => (y) {{
     y = Where (is_high, high, low)
 }}"""
 
+_BINARIZE_AT = f"""{HEADER}
+NAME <site> (x, thresholds, high) => (y) {{
+    LOW
+    is_high = GreaterOrEqual (x, thresholds)
+    y = Where (is_high, high, low)
+}}"""
+
 _LINEAR = f"""{HEADER}
 NAME <site, inputs> (x, bits) => (y) {{{MATRIX}
     RESULT = MatMul (x, weight)ROUND
@@ -81,6 +90,11 @@ def _binarize(levels: Levels, name: str) -> str:
     low, high = map(float, levels)
     text = _BINARIZE.replace("THRESHOLD", str(threshold(levels)))
     return text.replace("NAME", name).replace("HIGH", str(high)).replace("LOW", str(low))
+
+
+def _binarize_at(levels: Levels, name: str) -> str:
+    total = f"total = Constant <value = float {{{float(sum(levels))}}}> ()\n    low = Sub (total, high)"
+    return _BINARIZE_AT.replace("NAME", name).replace("LOW", total if sum(levels) else "low = Neg (high)")
 
 
 _UNPACKED = f"""{HEADER}
@@ -108,6 +122,8 @@ def functions() -> dict[str, onnx.FunctionProto]:
     texts = (
         _binarize(SIGNS, "Binarize"),
         _binarize(ZERO_ONE, "BinarizeZeroOne"),
+        _binarize_at(SIGNS, "BinarizeAt"),
+        _binarize_at(ZERO_ONE, "BinarizeZeroOneAt"),
         _of_integers(_LINEAR, "BinaryLinear"),
         _of_integers(_CONV, "BinaryConv"),
         _of_integers(_LINEAR, "ZeroOneLinear"),

@@ -24,6 +24,18 @@ def binarize_zero_one(x: Tensor, site: str) -> Tensor:
     return masks.binarize(x, ZERO_ONE)
 
 
+@torch.library.custom_op("frostline::binarize_at", mutates_args=())
+def binarize_at(x: Tensor, thresholds: Tensor, high: Tensor, site: str) -> Tensor:
+    """Integers as signs: `high` from their channel's threshold on."""
+    return masks.binarize_at(x, thresholds, high)
+
+
+@torch.library.custom_op("frostline::binarize_zero_one_at", mutates_args=())
+def binarize_zero_one_at(x: Tensor, thresholds: Tensor, high: Tensor, site: str) -> Tensor:
+    """Integers as 0 and 1: `high` from their channel's threshold on."""
+    return masks.binarize_at(x, thresholds, high, ZERO_ONE)
+
+
 @torch.library.custom_op("frostline::binary_linear", mutates_args=())
 def binary_linear(x: Tensor, bits: Tensor, inputs: int, operand: str, site: str) -> Tensor:
     """The product of an activation `[..., inputs]` and packed weights."""
@@ -64,6 +76,12 @@ def _(bits: Tensor, inputs: int, shape: list[int], site: str) -> Tensor:
 @binarize.register_fake
 @binarize_zero_one.register_fake
 def _(x: Tensor, site: str) -> Tensor:
+    return torch.empty_like(x)
+
+
+@binarize_at.register_fake
+@binarize_zero_one_at.register_fake
+def _(x: Tensor, thresholds: Tensor, high: Tensor, site: str) -> Tensor:
     return torch.empty_like(x)
 
 

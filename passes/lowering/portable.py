@@ -30,6 +30,7 @@ from frostline.compiler.invariants import (
     binary,
     integer,
     is_binarize,
+    is_binarize_at,
     is_binary,
     is_unpack,
     levels_of,
@@ -48,6 +49,10 @@ from frostline.schedules import SIGNS, ZERO_ONE, Levels
 _BINARIZERS: dict[Levels, Any] = {
     SIGNS: torch.ops.frostline.binarize.default,
     ZERO_ONE: torch.ops.frostline.binarize_zero_one.default,
+}
+_BINARIZERS_AT: dict[Levels, Any] = {
+    SIGNS: torch.ops.frostline.binarize_at.default,
+    ZERO_ONE: torch.ops.frostline.binarize_zero_one_at.default,
 }
 _PREFIXES = {None: "", "signs": "Binary", "zero_one": "ZeroOne", "floats": "BinaryWeight"}
 
@@ -81,6 +86,8 @@ def _use_operators(graph: Graph) -> None:
             _replace(nodes, node, torch.ops.frostline.unpack.default, arguments)
         elif is_unpack(node):
             nodes.erase_node(node)
+        elif is_binarize_at(node):
+            _replace(nodes, node, _BINARIZERS_AT[levels_of(node)], (*node.args, name))
         elif is_binarize(node):
             _replace(nodes, node, _BINARIZERS[levels_of(node)], (node.args[0], name))
     graph.module.recompile()
@@ -159,6 +166,8 @@ def _export(graph: Graph) -> onnx.ModelProto:
     table: dict[Any, Any] = {
         _BINARIZERS[SIGNS]: _translation("Binarize", "x", ("site",)),
         _BINARIZERS[ZERO_ONE]: _translation("BinarizeZeroOne", "x", ("site",)),
+        _BINARIZERS_AT[SIGNS]: _translation("BinarizeAt", "x thresholds high", ("site",)),
+        _BINARIZERS_AT[ZERO_ONE]: _translation("BinarizeZeroOneAt", "x thresholds high", ("site",)),
         torch.ops.frostline.binary_linear.default: _translation("Linear", "x bits", ("inputs", "operand", "site")),
         torch.ops.frostline.binary_conv.default: _translation("Conv", "x bits", (*window, "operand", "site")),
         torch.ops.frostline.unpack.default: _translation("Unpack", "bits", ("inputs", "shape", "site")),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from frostline.compiler.checkpoint import save_checkpoint as save_checkpoint
     from frostline.compiler.driver import Driver as Driver
     from frostline.compiler.graph import Graph as Graph
+    from frostline.compiler.placement import placement as placement
     from frostline.compiler.plan import Plan as Plan
     from frostline.compiler.plan import plan as plan
     from frostline.compiler.rewriting import run as run
@@ -64,6 +65,7 @@ _HOMES = {
     "load_checkpoint": "compiler.checkpoint",
     "load_spec": "schedules",
     "lower": "passes.lowering",
+    "placement": "compiler.placement",
     "plan": "compiler.plan",
     "read_spec": "schedules",
     "run": "compiler.rewriting",

@@ -97,7 +97,7 @@ class Program:
         where the call is none that the model takes, or lacks a site; UsageError where batches are missing.
         """
         check(self.graph, (settled,), f"the program cannot be frozen at step {self.step}: it is not {{}}")
-        passes = (*FREEZING, *self._estimating(batches))
+        passes = (FREEZING[0], *self._estimating(batches), *FREEZING[1:])  # before BatchNorm is folded
         if example_inputs is not None or example_kwargs is not None:
             inputs = () if example_inputs is None else example_inputs
             return run(self._called_with(inputs, example_kwargs), passes)

@@ -40,6 +40,18 @@ def test_every_write_is_seen_after_it_and_not_before() -> None:
         assert flow.version(before, source) != flow.version(after, source)
 
 
+def test_what_a_module_hands_on_is_written_into_as_well() -> None:
+    for module, same in ((nn.Identity(), True), (nn.Dropout(0.5), True), (nn.Tanh(), False)):
+        nodes = fx.Graph()
+        x = nodes.placeholder("x")
+        y = set_facts(nodes.call_function(torch.neg, (x,)), Facts(shape=(2, 2)))
+        wrote = nodes.call_function(torch.relu_, (nodes.call_module("module", (y,)),))
+        after = nodes.call_function(torch.neg, (y,))
+        nodes.output((wrote, after))
+        flow = flow_of(Graph(fx.GraphModule({"module": module}, nodes), Example((torch.ones(2, 2),)), "hand"))
+        assert flow.between.has_edge(wrote, after) is same
+
+
 def test_a_call_that_writes_nothing_leaves_a_value_as_it_was() -> None:
     nodes, call, before, after = written("call_function", torch.add, "y", "x")
     flow = flow_of(Graph(fx.GraphModule(nn.Module(), nodes), Example((torch.ones(2, 2),)), "hand"))

@@ -70,6 +70,8 @@ def test_trace_gives_every_stage_and_leaves_the_graph_alone() -> None:
         "SettleTies",
         "UseLinear",
         "SplitBias",
+        "FoldBatchNorm",
+        "SplitBatchNorm",
         "PackWeights",
     ]
     assert program.graph.show() == before

@@ -163,14 +163,19 @@ def test_the_levels_of_a_file_are_proven_too(tmp_path: Path) -> None:
     def lower_the_low(model: onnx.ModelProto) -> None:
         constant_of(model, "BinarizeZeroOne", "low").float_data[:] = [-1.0]
 
+    def lower_the_low_of_integers(model: onnx.ModelProto) -> None:
+        constant_of(model, "BinarizeZeroOneAt", "total").float_data[:] = [0.0]
+
     def raise_the_threshold(model: onnx.ModelProto) -> None:
         constant_of(model, "BinarizeZeroOne", "threshold").float_data[:] = [
             np.nextafter(np.float32(0.5), np.float32(1))
         ]
 
-    with pytest.raises(DriftError, match=r"down\.activation is not two-valued in the file"):
+    with pytest.raises(DriftError, match=r"mix\.activation is not two-valued in the file"):
         fl.verify(edited(tmp_path / "model.onnx", tmp_path, lower_the_low), binary)
-    with pytest.raises(DriftError, match=r"0\.5 does not become \+1 at down\.activation"):
+    with pytest.raises(DriftError, match=r"down\.activation is not two-valued in the file"):
+        fl.verify(edited(tmp_path / "model.onnx", tmp_path, lower_the_low_of_integers), binary)
+    with pytest.raises(DriftError, match=r"0\.5 does not become \+1 at mix\.activation"):
         fl.verify(edited(tmp_path / "model.onnx", tmp_path, raise_the_threshold), binary)
 
 
@@ -221,8 +226,8 @@ def flip_a_bit(model: onnx.ModelProto) -> None:
 
 
 def shift_a_float(model: onnx.ModelProto) -> None:
-    bias = numpy_helper.to_array(tensor(model, "4.bias")) + np.float32(0.5)
-    tensor(model, "4.bias").CopyFrom(numpy_helper.from_array(bias, "4.bias"))
+    bias = numpy_helper.to_array(tensor(model, "1.bias")) + np.float32(0.5)
+    tensor(model, "1.bias").CopyFrom(numpy_helper.from_array(bias, "1.bias"))
 
 
 def constant_of(model: onnx.ModelProto, name: str, value: str) -> onnx.TensorProto:
@@ -238,7 +243,7 @@ def strengthen_the_plus(model: onnx.ModelProto) -> None:
     ("edit", "faults"),
     [
         (flip_a_bit, ["the bits of 3.weight are not in the file", "integers of 3 are not the graph's"]),
-        (shift_a_float, ["the input of 6.activation differs"]),
+        (shift_a_float, ["the input of 3.activation differs"]),
         (strengthen_the_plus, ["the values of 3.activation are not the graph's", "3.activation is not two-valued"]),
     ],
 )

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 import frostline as fl
-from frostline.errors import UsageError
-from frostline.passes import FREEZING, EstimateBatchNorm
+from frostline.errors import PassError, UsageError
+from frostline.passes import FREEZING, EstimateBatchNorm, FreezeMasks
 from tests.models.small import chain, spec
 
 
@@ -25,7 +25,7 @@ def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def test_statistics_are_the_mean_over_the_batches() -> None:
-    binary = fl.run(settled().graph.snapshot(), FREEZING)
+    binary = fl.run(settled().graph.snapshot(), [FreezeMasks()])
     estimated = fl.run(binary, (EstimateBatchNorm(batches(3)),))
     first = norms(estimated.module)[0]
     stem = binary.module.get_submodule("0") if hasattr(binary.module, "0") else None
@@ -37,7 +37,7 @@ def test_statistics_are_the_mean_over_the_batches() -> None:
 
 
 def test_the_given_graph_and_all_settings_stay_as_they_are() -> None:
-    binary = fl.run(settled().graph.snapshot(), FREEZING)
+    binary = fl.run(settled().graph.snapshot(), [FreezeMasks()])
     before = [buffer.clone() for one in norms(binary.module) for buffer in one.buffers()]
     estimated = fl.run(binary, (EstimateBatchNorm(batches(1)),))
     after = [buffer for one in norms(binary.module) for buffer in one.buffers()]
@@ -123,6 +123,11 @@ def test_a_checkpoint_serves_a_spec_with_another_estimate() -> None:
     program, other = settled(batch_norm={"reestimate": 3}), settled()
     other.load_state_dict(program.state_dict())
     assert other.step == 9
+
+
+def test_what_is_folded_into_thresholds_cannot_be_estimated() -> None:
+    with pytest.raises(PassError, match=r"what stands before 6\.activation is folded into thresholds"):
+        fl.run(settled().graph.snapshot(), (*FREEZING, EstimateBatchNorm(batches(1))))
 
 
 def test_missing_batches_are_named() -> None:

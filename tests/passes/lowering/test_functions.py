@@ -130,3 +130,31 @@ def test_the_threshold_becomes_the_high_level(name: str, x: list[float], expecte
     assert session.run(None, {"x": given_x})[0].tolist() == expected
     operator = getattr(torch.ops.frostline, {"Binarize": "binarize"}.get(name, "binarize_zero_one"))
     assert operator(torch.from_numpy(given_x), "s").tolist() == expected
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from(["Binarize", "BinarizeZeroOne"]), st.integers(1, 9), st.integers(0, 2), st.integers(0, 99))
+def test_integers_are_compared_channel_by_channel(name: str, channels: int, spatial: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(-9, 10, (3, channels, *(4,) * spatial), generator=generator).float()
+    levels = (-1, 1) if name == "Binarize" else (0, 1)
+    shape = (channels, *(1,) * spatial)
+    thresholds = torch.randint(-9, 11, shape, generator=generator).float()
+    high = torch.tensor(levels, dtype=torch.float32)[torch.randint(0, 2, shape, generator=generator)]
+    sizes = {"x": x.shape, "t": shape, "h": shape, "y": x.shape}
+    values = [helper.make_tensor_value_info(value, TensorProto.FLOAT, size) for value, size in sizes.items()]
+    node = helper.make_node(f"{name}At", ["x", "t", "h"], ["y"], domain=DOMAIN, site="s")
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
+    written = helper.make_model(
+        helper.make_graph([node], "g", values[:3], values[3:]),
+        functions=[functions()[f"{name}At"]], opset_imports=opsets, ir_version=IR_VERSION,
+    )  # fmt: skip
+    onnx.checker.check_model(written, full_check=True)
+    expected = torch.where(x >= thresholds, high, sum(levels) - high)
+    feeds = {"x": x.numpy(), "t": thresholds.numpy(), "h": high.numpy()}
+    session = onnxruntime.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
+    runners: list[Any] = [session, ReferenceEvaluator(written)]
+    for runner in runners:
+        np.testing.assert_array_equal(runner.run(None, feeds)[0], expected.numpy())
+    own = {"Binarize": "binarize_at", "BinarizeZeroOne": "binarize_zero_one_at"}[name]
+    assert torch.equal(getattr(torch.ops.frostline, own)(x, thresholds, high, "s"), expected)

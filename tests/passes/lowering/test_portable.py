@@ -36,7 +36,7 @@ def test_it_is_what_any_runtime_takes(lowered: onnx.ModelProto) -> None:
     onnx.checker.check_model(lowered, full_check=True)
     assert lowered.ir_version == 10
     assert {entry.domain: entry.version for entry in lowered.opset_import} == {"": 21, "frostline": 1}
-    assert [function.name for function in lowered.functions] == ["Binarize", "BinaryConv"]
+    assert [function.name for function in lowered.functions] == ["Binarize", "BinarizeAt", "BinaryConv"]
     assert lowered.graph.input[0].type.tensor_type.shape.dim[0].dim_param
 
 

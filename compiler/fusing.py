@@ -1,0 +1,263 @@
+"""Puts the nodes of an exported file together into what the library of kernels does at once.
+
+A file holds operators that every runtime knows. Where the library is at hand, a product takes the float in front of its
+`Binarize`, or bits, and gives what its integers become: bits by thresholds, or a factor, a term and a sum. Bits flow
+from product to product where nothing between reads floats. What is computed is the same, operation by operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from frostline.compiler.exported import DOMAIN, copied
+
+_PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
+
+
+def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model in the library's operators, for a session in which they are registered."""
+    fused = copied(model)
+    _Fusion(fused).run()
+    return fused
+
+
+@dataclass
+class _Fused:
+    """A product with what was put together with it. Names are those of the file; "" is nothing."""
+
+    node: onnx.NodeProto
+    last: int
+    """The place of the last of its nodes: everything that it reads is there by then."""
+    x: str
+    packed: bool = False
+    thresholds: tuple[str, str] = ("", "")
+    scale: tuple[str, str] = ("", "")
+    limits: str = ""
+    residual: str = ""
+    floats: str = ""
+    bits: str = ""
+
+    @property
+    def conv(self) -> bool:
+        return self.node.op_type == "BinaryConv"
+
+    @property
+    def groups(self) -> int:
+        return int(_attributes(self.node).get("group", 1))
+
+    def written(self) -> onnx.NodeProto:
+        kind = ("Packed" if self.packed else "Fused") + _PRODUCTS[self.node.op_type]
+        inputs = [self.x, self.node.input[1], *self.thresholds, *self.scale, self.limits, self.residual]
+        while not inputs[-1]:
+            inputs.pop()
+        outputs = [self.floats, self.bits] if self.bits else [self.floats]
+        node = helper.make_node(kind, inputs, outputs, self.node.name, domain=DOMAIN)
+        node.attribute.extend(a for a in self.node.attribute if a.name != "site")
+        return node
+
+
+@dataclass
+class _Fusion:
+    """One model's nodes, by place; what is put together elsewhere becomes None."""
+
+    model: onnx.ModelProto
+    nodes: list[onnx.NodeProto | None] = field(init=False)
+    makers: dict[str, int] = field(init=False)
+    readers: dict[str, list[int]] = field(init=False)
+    outputs: set[str] = field(init=False)
+    held: dict[str, onnx.TensorProto] = field(init=False)
+    shapes: dict[str, list[int | str] | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        graph = self.model.graph
+        self.nodes = list(graph.node)
+        self.makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
+        self.readers = {}
+        for place, node in enumerate(graph.node):
+            for name in node.input:
+                self.readers.setdefault(name, []).append(place)
+        self.outputs = {value.name for value in graph.output}
+        self.held = {tensor.name: tensor for tensor in graph.initializer}
+        self.shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
+
+    def run(self) -> None:
+        """Put together what can be, in the order of the file, and write it."""
+        products: dict[int, _Fused] = {}
+        packs: dict[int, list[onnx.NodeProto]] = {}
+        for place, node in enumerate(list(self.nodes)):
+            if node is not None and node.domain == DOMAIN and node.op_type in _PRODUCTS:
+                products[place] = self._ends(_Fused(node, place, node.input[0], floats=node.output[0]))
+        by_result = {one.floats: one for one in products.values() if one.floats}
+        bits = {one.bits: one for one in products.values() if one.bits}
+        for one in products.values():
+            if one.x in bits:
+                one.packed = True
+                continue
+            site = self._node(self.makers.get(one.x), "Binarize")
+            if site is None:
+                continue
+            source, name = self._unclipped(site.input[0]), f"{one.x}/{'bits' if one.conv else 'rows'}"
+            maker = by_result.get(source)
+            if not self._takes_bits(one):
+                one.x = source
+            elif maker is not None and maker.conv == one.conv and self._gives_bits(maker):
+                one.x, one.packed, maker.bits = name, True, name
+            elif len(self.readers[one.x]) > 1:
+                self._pack(packs, self.makers[one.x], source, name, one)
+                one.x, one.packed = name, True
+            else:
+                one.x = source
+        self._write(products, packs)
+
+    def _ends(self, one: _Fused) -> _Fused:
+        """What the integers of a product become, as far as it can be put together with it."""
+        node = self._only_reader(one.floats)
+        if node is not None and node.op_type == "BinarizeAt" and self._is_one_each(node.input[1:3], one):
+            readers = [self._fusable(place) for place in self.readers.get(node.output[0], [])]
+            fits = all(
+                r is not None and r.op_type == one.node.op_type and self._takes_bits(_Fused(r, 0, "")) for r in readers
+            )
+            if readers and fits and node.output[0] not in self.outputs and self._gives_bits(one):
+                self._absorb(one, node)
+                one.thresholds, one.floats, one.bits = (node.input[1], node.input[2]), "", node.output[0]
+            return one
+        scaling = node if node is not None and node.op_type == "Mul" else None
+        adding = self._only_reader(scaling.output[0]) if scaling is not None else None
+        if scaling is not None and adding is not None and adding.op_type == "Add":
+            scale, shift = _other(scaling, one.floats), _other(adding, scaling.output[0])
+            if self._is_one_each([scale, shift], one):
+                self._absorb(one, scaling)
+                self._absorb(one, adding)
+                one.scale, one.floats = (scale, shift), adding.output[0]
+        adding = self._only_reader(one.floats)
+        if adding is not None and adding.op_type == "Add":
+            other = _other(adding, one.floats)
+            alike = self.shapes.get(other) is not None and self.shapes.get(other) == self.shapes.get(adding.output[0])
+            if alike and other not in self.held and other != one.floats:
+                self._absorb(one, adding)
+                one.residual, one.floats = other, adding.output[0]
+        clip = self._only_reader(one.floats)
+        if clip is not None and clip.op_type == "Clip":
+            limits = [self._number(name) for name in (*clip.input[1:], "", "")[:2]]
+            if None not in limits:
+                self._absorb(one, clip)
+                one.limits, one.floats = f"{one.node.name}/limits", clip.output[0]
+                array = np.array(limits, np.float32)
+                self.model.graph.initializer.append(numpy_helper.from_array(array, one.limits))
+        return one
+
+    def _unclipped(self, name: str) -> str:
+        """The value that a name is clipped from, where clipping changes no sign."""
+        maker = self.nodes[self.makers[name]] if name in self.makers else None
+        if maker is None or maker.op_type != "Clip":
+            return name
+        limits = [self._number(limit) for limit in (*maker.input[1:], "", "")[:2]]
+        keeps = limits[0] is not None and limits[1] is not None and limits[0] < 0 <= limits[1]
+        return self._unclipped(maker.input[0]) if keeps else name
+
+    def _number(self, name: str) -> float | None:
+        """The number that a name stands for, where it is a constant of type float."""
+        maker = self.nodes[self.makers[name]] if name in self.makers else None
+        if maker is not None and maker.op_type in ("CastLike", "Cast"):
+            return self._number(maker.input[0])
+        if maker is not None and maker.op_type == "Constant":
+            value = next(iter(_attributes(maker).values()))
+            array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.array(value)
+        elif name in self.held:
+            array = numpy_helper.to_array(self.held[name])
+        else:
+            return None
+        return float(array) if array.size == 1 and array.dtype.kind == "f" else None
+
+    def _absorb(self, one: _Fused, node: onnx.NodeProto) -> None:
+        place = self.makers[node.output[0]]
+        one.last, self.nodes[place] = max(one.last, place), None
+
+    def _only_reader(self, name: str) -> onnx.NodeProto | None:
+        places = self.readers.get(name, [])
+        return self.nodes[places[0]] if len(places) == 1 and name not in self.outputs else None
+
+    def _node(self, place: int | None, kind: str) -> onnx.NodeProto | None:
+        node = self.nodes[place] if place is not None else None
+        return node if node is not None and node.op_type == kind and node.domain == DOMAIN else None
+
+    def _fusable(self, place: int) -> onnx.NodeProto | None:
+        node = self.nodes[place]
+        return node if node is not None and node.domain == DOMAIN and node.op_type in _PRODUCTS else None
+
+    def _is_one_each(self, names: list[str] | tuple[str, ...], one: _Fused) -> bool:
+        """Whether each is a constant with one entry a channel, along the channels."""
+        outputs = self.held[one.node.input[1]].dims[0] if one.node.input[1] in self.held else -1
+        axes = len(_attributes(one.node)["kernel_shape"]) if one.conv else 0
+        wanted = [outputs] + [1] * axes
+        return all(name in self.held and _without_ones(self.held[name].dims, len(wanted)) == wanted for name in names)
+
+    def _takes_bits(self, one: _Fused) -> bool:
+        return one.groups == 1 or int(_attributes(one.node)["inputs"][0]) % 32 == 0
+
+    def _gives_bits(self, one: _Fused) -> bool:
+        return one.groups == 1 or self.held[one.node.input[1]].dims[0] // one.groups % 32 == 0
+
+    def _pack(self, packs: dict[int, list[onnx.NodeProto]], place: int, source: str, name: str, one: _Fused) -> None:
+        """Bits of a value that several products read."""
+        there = packs.setdefault(place, [])
+        if not any(name in node.output for node in there):
+            there.append(helper.make_node("Pack", [source], [name], name, domain=DOMAIN, rows=int(not one.conv)))
+
+    def _write(self, products: dict[int, _Fused], packs: dict[int, list[onnx.NodeProto]]) -> None:
+        written = {one.last: one.written() for one in products.values()}
+        for place in products:
+            self.nodes[place] = None
+        found: list[onnx.NodeProto] = []
+        for place, node in enumerate(self.nodes):
+            found += [*packs.get(place, []), *([node] if node is not None else [])]
+            found += [written[place]] if place in written else []
+        graph = self.model.graph
+        del graph.node[:]
+        graph.node.extend(_read(found, self.outputs))
+        there = {name for node in graph.node for name in node.output}
+        infos = [value for value in graph.value_info if value.name in there]
+        bits = {one.bits for one in products.values()}
+        del graph.value_info[:]
+        graph.value_info.extend(value for value in infos if value.name not in bits)
+
+
+def _read(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """The nodes whose values are read."""
+    read, kept = set(outputs), []
+    for node in reversed(nodes):
+        if read.intersection(node.output):
+            read.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _other(node: onnx.NodeProto, name: str) -> str:
+    """The other operand of a sum or a product."""
+    return str(node.input[1] if node.input[0] == name else node.input[0])
+
+
+def _without_ones(dims: Iterable[int], rank: int) -> list[int]:
+    """A shape without the ones in front that its broadcasting does not need."""
+    shape = list(dims)
+    while len(shape) > rank and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | str] | None:
+    kind = value.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in kind.shape.dim]
+    return None if any(d == "" for d in dims) else dims

@@ -1,0 +1,62 @@
+// AVX-512BW: 64 outputs a vector, by table.
+#include "layer.h"
+
+#if defined(__AVX512BW__) || defined(FROSTLINE_EMULATED)
+
+#include <immintrin.h>
+
+namespace frostline {
+namespace {
+
+using Vector = __m512i;
+constexpr int kVector = 64;
+
+inline Vector zero() { return _mm512_setzero_si512(); }
+inline Vector load(const uint8_t* from) { return _mm512_load_si512(from); }
+inline Vector repeat(const uint8_t* table) { return _mm512_broadcast_i32x4(_mm_load_si128((const __m128i*)table)); }
+inline Vector shuffle_bytes(Vector table, Vector places) { return _mm512_shuffle_epi8(table, places); }
+inline Vector add_bytes(Vector a, Vector b) {
+    a = _mm512_add_epi8(a, b);
+#ifndef FROSTLINE_EMULATED
+    asm("" : "+v"(a));  // keeps GCC from summing the addends first, which takes more registers than there are
+#endif
+    return a;
+}
+inline void add_widened(uint16_t* to, Vector bytes) {
+    const __m512i low = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(bytes));
+    const __m512i high = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(bytes, 1));
+    _mm512_store_si512(to, _mm512_add_epi16(_mm512_load_si512(to), low));
+    _mm512_store_si512(to + 32, _mm512_add_epi16(_mm512_load_si512(to + 32), high));
+}
+inline __m256i sixteen(const int32_t* x);
+
+}  // namespace
+}  // namespace frostline
+
+#include "lookup.h"
+
+namespace frostline {
+namespace {
+
+void panel_of_sums(int64_t, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+                   const int32_t* const* bases, int16_t* sums) {
+    panel_of<8, 1>(block, words, places, x, bases, sums);
+}
+
+}  // namespace
+}  // namespace frostline
+
+#include "x86.h"
+
+namespace frostline {
+
+const Engine* avx512_engine() {
+    static const Engine engine = {"avx512", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panel, pack_bits};
+    return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") ? &engine : nullptr;
+}
+
+}  // namespace frostline
+
+#else
+const frostline::Engine* frostline::avx512_engine() { return nullptr; }
+#endif

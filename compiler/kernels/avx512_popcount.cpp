@@ -1,0 +1,83 @@
+// AVX-512 with VPOPCNTDQ: 16 outputs a vector, bits of a xor counted in the processor.
+#include "layer.h"
+
+#if defined(__AVX512VPOPCNTDQ__) || defined(FROSTLINE_EMULATED)
+
+#include <immintrin.h>
+
+namespace frostline {
+namespace {
+
+constexpr int64_t kWordBytes = 4;
+constexpr int kVector = 16;
+
+inline void put_word(uint8_t* to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
+inline int64_t lanes(int64_t width) { return width; }
+
+template <int P, int O>
+inline void tile(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+                 const int32_t* const* bases, int16_t* sums) {
+    __m512i counts[P][O];
+    for (int p = 0; p < P; ++p)
+        for (int o = 0; o < O; ++o) counts[p][o] = _mm512_setzero_si512();
+    for (int64_t word = 0; word < words; ++word, block += 4 * kVector * O) {
+        __m512i weights[O];
+#pragma GCC unroll 8
+        for (int o = 0; o < O; ++o) weights[o] = _mm512_load_si512(block + 4 * kVector * o);
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+            int32_t inputs;
+            __builtin_memcpy(&inputs, x[p] + places[word], 4);
+            const __m512i repeated = _mm512_set1_epi32(inputs);
+#pragma GCC unroll 8
+            for (int o = 0; o < O; ++o)
+                counts[p][o] = _mm512_add_epi32(counts[p][o], _mm512_popcnt_epi32(_mm512_xor_si512(weights[o], repeated)));
+        }
+    }
+    for (int p = 0; p < P; ++p)
+        for (int o = 0; o < O; ++o) {
+            const __m512i base = _mm512_loadu_si512(bases[p] + kVector * o);
+            const __m512i sum = _mm512_sub_epi32(base, _mm512_add_epi32(counts[p][o], counts[p][o]));
+            _mm256_store_si256((__m256i*)(sums + (p * O + o) * kVector), _mm512_cvtepi32_epi16(sum));
+        }
+}
+
+template <int P, int O>
+void panel_of(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+              const int32_t* const* bases, int16_t* sums) {
+    for (int p = 0; p < kPanel; p += P) tile<P, O>(block, words, places, x + p, bases + p, sums + p * O * kVector);
+}
+
+void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+                   const int32_t* const* bases, int16_t* sums) {
+    if (width == kBlock) panel_of<4, 4>(block, words, places, x, bases, sums);
+    else panel_of<8, 2>(block, words, places, x, bases, sums);
+}
+
+int64_t block_bytes(int64_t width, int64_t words) { return 4 * words * width; }
+
+// Word by word, output by output.
+void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
+    uint32_t* to = (uint32_t*)block;
+    for (int64_t word = 0; word < words; ++word)
+        for (int64_t o = 0; o < width; ++o) *to++ = o < outputs ? rows[o * words + word] : 0;
+}
+
+}  // namespace
+}  // namespace frostline
+
+#include "x86.h"
+
+namespace frostline {
+
+const Engine* avx512_popcount_engine() {
+    static const Engine engine = {"avx512-vpopcntdq", kWordBytes, 32766, block_bytes, interleave,
+                                  prepare_rows, compute_panel, pack_bits};
+    return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") && SUPPORTS("avx512vpopcntdq") ? &engine : nullptr;
+}
+
+}  // namespace frostline
+
+#else
+const frostline::Engine* frostline::avx512_popcount_engine() { return nullptr; }
+#endif

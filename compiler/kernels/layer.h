@@ -1,0 +1,80 @@
+// A binary product as the kernels see it: a convolution over packed pixels. A linear layer is one with a kernel of 1.
+#pragma once
+
+#include <cstdint>
+
+namespace frostline {
+
+constexpr int kPanel = 16;   // pixels that are computed together
+constexpr int kBlock = 64;   // outputs that are computed together, at most
+constexpr int kAxes = 3;     // spatial axes: depth, height, width
+
+// What is fixed when a model is loaded. Unused axes, the first ones, have kernel 1.
+struct Layer {
+    int64_t groups, outputs, inputs;  // outputs and inputs of one group
+    int64_t kernel[kAxes], strides[kAxes], before[kAxes], after[kAxes], dilations[kAxes];
+    int64_t taps, words;  // words of 32 inputs in a tap
+    bool rows;            // floats lie pixel by pixel, as a linear layer has them; else channel by channel
+};
+
+// What follows the integers: nothing, bits, or a factor and a term for each channel.
+struct Epilogue {
+    const int32_t* thresholds;  // [padded outputs]; the bit is (sum >= threshold) != flip
+    const uint32_t* flips;      // one bit an output
+    const float *scale, *shift;
+    const float* limits;  // what floats are clipped to, the residual included
+};
+
+// How pixels lie for one size of input.
+struct Sizes {
+    int64_t in[kAxes], padded[kAxes], out[kAxes];
+    int64_t pixels_in, pixels_padded, pixels_out;
+    const int64_t* offsets;   // [pixels_out], from the image's first byte to the pixel's first tap
+    const int32_t* patterns;  // [pixels_out], which taps of the pixel lie inside of the image
+    const int32_t* bases;     // [patterns, groups, padded outputs]: the sum where no bit differs
+    const int64_t* places;    // [taps * words], from a pixel's first tap to each word that it is made of
+};
+
+// The tensors of one call. Floats are `[n, channels, pixels]`, bits `[n, pixels, words]`.
+struct Tensors {
+    int64_t batch;
+    const float* x;
+    const uint32_t* x_bits;
+    const float* residual;
+    float* y;
+    uint32_t* y_bits;
+    uint8_t* prepared;  // [n, padded pixels, groups, words] of `Engine::word_bytes`
+};
+
+// One instruction set's way to do it.
+struct Engine {
+    const char* name;
+    int64_t word_bytes;  // a word of 32 inputs, as its tile reads it
+    int64_t longest;     // the largest sum that it can count
+    // Bytes of the weights of a block, and the block itself, from rows of `words` words.
+    int64_t (*block_bytes)(int64_t width, int64_t words);
+    void (*interleave)(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block);
+    // Rows [first, last) of the padded input.
+    void (*prepare)(const Layer&, const Sizes&, const Tensors&, int64_t image, int64_t first, int64_t last);
+    // Outputs of one panel of pixels and one block.
+    void (*compute)(const Layer&, const Sizes&, const Tensors&, const Epilogue&, const uint8_t* block, int64_t image,
+                    int64_t panel, int64_t group, int64_t first, int64_t width);
+    // Bits of floats, for activations that several layers read.
+    void (*pack)(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits);
+};
+
+// The number of outputs in a block, where so many are left.
+inline int64_t block_width(int64_t left) { return left > 32 ? kBlock : 32; }
+inline int64_t words_of(int64_t channels) { return (channels + 31) / 32; }
+inline int64_t padded_outputs(int64_t outputs) {
+    int64_t whole = outputs / kBlock * kBlock;
+    return whole + (outputs > whole ? block_width(outputs - whole) : 0);
+}
+
+// Null where the processor, or the compiler that built this, does not have the instructions.
+const Engine* scalar_engine();
+const Engine* avx2_engine();
+const Engine* avx512_engine();
+const Engine* avx512_popcount_engine();
+
+}  // namespace frostline

@@ -1,0 +1,109 @@
+// The same products for callers without ONNX Runtime, through a plain C interface: PyTorch operators and benchmarks.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <exception>
+#include <thread>
+
+#include "product.h"
+
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+namespace frostline {
+namespace {
+
+std::atomic<const Engine*> chosen{nullptr};
+
+void tell(const std::exception& error, char* message, int64_t room) {
+    std::strncpy(message, error.what(), size_t(room - 1));
+    message[room - 1] = 0;
+}
+
+// Threads live for one call: what is worth several of them takes longer than to start them.
+void on_threads(int64_t threads, int64_t count, const std::function<void(int64_t)>& task) {
+    std::atomic<int64_t> next{0};
+    const auto work = [&] {
+        for (int64_t i; (i = next++) < count;) task(i);
+    };
+    std::vector<std::thread> others;
+    for (int64_t i = 1; i < std::min(threads, count); ++i) others.emplace_back(work);
+    work();
+    for (std::thread& other : others) other.join();
+}
+
+}  // namespace
+
+const Engine* chosen_engine() { return chosen; }
+
+}  // namespace frostline
+
+using namespace frostline;
+
+// The engines of this processor, the fastest first, separated by spaces.
+EXPORTED const char* frostline_engines() {
+    static const std::string names = [] {
+        std::string all;
+        for (const Engine* engine : engines()) all += (all.empty() ? "" : " ") + std::string(engine->name);
+        return all;
+    }();
+    return names.c_str();
+}
+
+// Let products made from now on use one engine; an empty name chooses the fastest. Returns whether there is such a one.
+EXPORTED int frostline_choose(const char* name) {
+    if (!*name) return chosen = nullptr, 1;
+    for (const Engine* engine : engines())
+        if (!std::strcmp(engine->name, name)) return chosen = engine, 1;
+    return 0;
+}
+
+// `pads` has twice `axes` entries. Of thresholds and high, and of scale and shift, both are null or neither.
+EXPORTED void* frostline_product(const uint8_t* bits, int64_t outputs, int64_t inputs, int64_t axes, const int64_t* kernel,
+                                 const int64_t* strides, const int64_t* pads, const int64_t* dilations, int64_t groups,
+                                 int rows, const float* thresholds, const float* high, const float* scale,
+                                 const float* shift, const float* limits, char* message, int64_t room) {
+    try {
+        const Window window = {{kernel, kernel + axes}, {strides, strides + axes}, {pads, pads + 2 * axes}, {dilations, dilations + axes}, groups};
+        auto product = std::make_unique<Product>(bits, outputs, inputs, window, rows, chosen);
+        if (thresholds) product->binarize_at(thresholds, high);
+        if (scale) product->scale_by(scale, shift);
+        if (limits) product->clip_to(limits);
+        return product.release();
+    } catch (const std::exception& error) {
+        return tell(error, message, room), nullptr;
+    }
+}
+
+EXPORTED int frostline_out_sizes(void* product, int64_t axes, const int64_t* in_sizes, int64_t* out_sizes, char* message, int64_t room) {
+    try {
+        const std::vector<int64_t> out = static_cast<Product*>(product)->out_sizes({in_sizes, in_sizes + axes});
+        return std::copy(out.begin(), out.end(), out_sizes), 1;
+    } catch (const std::exception& error) {
+        return tell(error, message, room), 0;
+    }
+}
+
+EXPORTED int frostline_run(void* product, int64_t batch, int64_t axes, const int64_t* in_sizes, const float* x,
+                           const uint32_t* x_bits, const float* residual, float* y, uint32_t* y_bits, int64_t threads,
+                           char* message, int64_t room) {
+    try {
+        Tensors t{};
+        t.batch = batch, t.x = x, t.x_bits = x_bits, t.residual = residual, t.y = y, t.y_bits = y_bits;
+        static_cast<Product*>(product)->run({in_sizes, in_sizes + axes}, t, [&](int64_t count, const std::function<void(int64_t)>& task) {
+            on_threads(threads, count, task);
+        });
+        return 1;
+    } catch (const std::exception& error) {
+        return tell(error, message, room), 0;
+    }
+}
+
+EXPORTED const char* frostline_engine(void* product) { return static_cast<Product*>(product)->engine().name; }
+
+EXPORTED void frostline_free(void* product) { delete static_cast<Product*>(product); }
+
+EXPORTED void frostline_pack(const float* x, int64_t images, int64_t channels, int64_t pixels, int rows, uint32_t* bits) {
+    const Engine* engine = chosen ? chosen.load() : engines().front();
+    for (int64_t i = 0; i < images; ++i)
+        engine->pack(x + i * channels * pixels, channels, pixels, rows, bits + i * pixels * words_of(channels));
+}

@@ -1,0 +1,91 @@
+// Sums by table: four inputs of a pixel choose a table, four weights of an output look up how many of the bits differ.
+//
+// `byte_shuffle` looks up a vector of outputs at once, so that a vector of V bytes makes 4 V products an instruction
+// and an addition; counting the bits of a xor takes eight. After T-MAC (Wei et al., 2024), with the tables fixed.
+// The file that includes it has defined `Vector` and its functions.
+#pragma once
+
+#include "layer.h"
+
+namespace frostline {
+namespace {
+
+constexpr int64_t kWordBytes = 8;  // four inputs a byte, times 16: the offset of their table
+constexpr int kWordsOfBytes = 7;   // words whose differences fit into a byte: 7 * 32 <= 255
+
+struct Tables {
+    alignas(64) uint8_t at[16][16];
+    constexpr Tables() : at() {
+        for (int x = 0; x < 16; ++x)
+            for (int w = 0; w < 16; ++w)
+                for (int bit = x ^ w; bit; bit &= bit - 1) ++at[x][w];
+    }
+};
+constexpr Tables kTables;
+
+inline void put_word(uint8_t* to, uint32_t word) {
+    uint64_t wide = word;
+    wide = (wide | wide << 16) & 0x0000ffff0000ffff;
+    wide = (wide | wide << 8) & 0x00ff00ff00ff00ff;
+    wide = (wide | wide << 4) & 0x0f0f0f0f0f0f0f0f;
+    wide <<= 4;
+    __builtin_memcpy(to, &wide, 8);
+}
+
+inline int64_t lanes(int64_t width) { return width < kVector ? kVector : width; }
+
+// Adds to `wide` how many bits differ in a few words of P pixels, for O vectors of outputs.
+template <int P, int O>
+inline void count(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x, uint16_t* wide) {
+    Vector counts[P][O];
+    for (int p = 0; p < P; ++p)
+        for (int o = 0; o < O; ++o) counts[p][o] = zero();
+    for (int64_t word = 0; word < words; ++word, block += 8 * O * kVector) {
+        const int64_t place = places[word];
+#pragma GCC unroll 8
+        for (int four = 0; four < 8; ++four) {
+            Vector weights[O];
+#pragma GCC unroll 8
+            for (int o = 0; o < O; ++o) weights[o] = load(block + (four * O + o) * kVector);
+#pragma GCC unroll 8
+            for (int p = 0; p < P; ++p) {
+                const Vector table = repeat(kTables.at[0] + x[p][place + four]);
+#pragma GCC unroll 8
+                for (int o = 0; o < O; ++o) counts[p][o] = add_bytes(counts[p][o], shuffle_bytes(table, weights[o]));
+            }
+        }
+    }
+    for (int p = 0; p < P; ++p)
+        for (int o = 0; o < O; ++o) add_widened(wide + (p * O + o) * kVector, counts[p][o]);
+}
+
+// The weights of some words stay in the nearest cache for all pixels.
+template <int P, int O>
+void panel_of(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+              const int32_t* const* bases, int16_t* sums) {
+    alignas(64) uint16_t wide[kPanel * O * kVector] = {};
+    for (int64_t first = 0; first < words; first += kWordsOfBytes) {
+        const int64_t some = words - first < kWordsOfBytes ? words - first : kWordsOfBytes;
+        for (int p = 0; p < kPanel; p += P)
+            count<P, O>(block + first * 8 * O * kVector, some, places + first, x + p, wide + p * O * kVector);
+    }
+    for (int p = 0; p < kPanel; ++p)
+        for (int o = 0; o < O * kVector; o += 16) {
+            const __m256i differing = _mm256_load_si256((const __m256i*)(wide + p * O * kVector + o));
+            const __m256i sum = _mm256_sub_epi16(sixteen(bases[p] + o), _mm256_add_epi16(differing, differing));
+            _mm256_store_si256((__m256i*)(sums + p * O * kVector + o), sum);
+        }
+}
+
+int64_t block_bytes(int64_t width, int64_t words) { return 8 * words * lanes(width); }
+
+// Four weights a byte: word by word, four by four, output by output.
+void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
+    for (int64_t word = 0; word < words; ++word)
+        for (int four = 0; four < 8; ++four)
+            for (int64_t o = 0; o < lanes(width); ++o)
+                *block++ = o < outputs ? uint8_t(rows[o * words + word] >> (4 * four) & 15) : 0;
+}
+
+}  // namespace
+}  // namespace frostline

@@ -1,0 +1,309 @@
+// The binary operators of ONNX Runtime's domain `frostline`, for its CPU provider.
+//
+// `BinaryConv` and `BinaryLinear` are those of an exported file: signs as floats in, integers as floats out. The others
+// stand for several nodes of a file, which `compiler/fusing.py` puts together: `FusedConv` and `FusedLinear` take the
+// float before its sign is taken, `PackedConv` and `PackedLinear` take bits, and all give floats, bits, or both.
+
+#include <cstring>
+#include <exception>
+#include <stdexcept>
+
+#include "ort.h"
+#include "product.h"
+
+namespace frostline {
+
+const Engine* chosen_engine();
+
+namespace {
+
+using ort::Api;
+
+struct Failed : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+void ensure(const Api& api, OrtStatus* status) {
+    if (!status) return;
+    const std::string message = api.GetErrorMessage(status);
+    api.ReleaseStatus(status);
+    throw Failed(message);
+}
+
+std::vector<int64_t> numbers(const Api& api, const OrtKernelInfo* info, const char* name) {
+    size_t size = 0;
+    ensure(api, api.KernelInfoGetAttributeArray_int64(info, name, nullptr, &size));
+    std::vector<int64_t> found(size);
+    if (size) ensure(api, api.KernelInfoGetAttributeArray_int64(info, name, found.data(), &size));
+    return found;
+}
+
+struct Tensor {
+    std::vector<int64_t> shape;
+    void* data = nullptr;
+
+    int64_t size(size_t from = 0) const {
+        int64_t count = 1;
+        for (size_t i = from; i < shape.size(); ++i) count *= shape[i];
+        return count;
+    }
+};
+
+Tensor tensor(const Api& api, const OrtValue* value) {
+    Tensor found;
+    if (!value) return found;
+    OrtTensorTypeAndShapeInfo* info = nullptr;
+    ensure(api, api.GetTensorTypeAndShape(value, &info));
+    size_t rank = 0;
+    OrtStatus* status = api.GetDimensionsCount(info, &rank);
+    found.shape.resize(rank);
+    if (!status && rank) status = api.GetDimensions(info, found.shape.data(), rank);
+    api.ReleaseTensorTypeAndShapeInfo(info);
+    ensure(api, status);
+    ensure(api, api.GetTensorMutableData(const_cast<OrtValue*>(value), &found.data));
+    return found;
+}
+
+Tensor constant(const Api& api, const OrtKernelInfo* info, size_t index) {
+    int is_constant = 0;
+    const OrtValue* value = nullptr;
+    ensure(api, api.KernelInfoGetConstantInput_tensor(info, index, &is_constant, &value));
+    return is_constant ? tensor(api, value) : Tensor{};
+}
+
+enum Input { kX, kBits, kThresholds, kHigh, kScale, kShift, kLimits, kResidual, kInputs };
+enum Output { kY, kYBits, kOutputs };
+
+struct Kind : ort::CustomOp {
+    const char* name;
+    bool conv, packed, fused;  // packed: x is bits; fused: it has the optional inputs and outputs
+};
+
+struct Kernel {
+    Api api;
+    const Kind* kind;
+    std::unique_ptr<Product> product;
+
+    Kernel(const Api& given, const Kind* of, const OrtKernelInfo* info) : api(given), kind(of) {
+        const Tensor bits = constant(api, info, kBits);
+        if (!bits.data || bits.shape.size() < 2) throw Failed("its bits are no constant");
+        const std::vector<int64_t> inputs = numbers(api, info, "inputs");
+        Window window;
+        if (kind->conv) {
+            window.kernel = numbers(api, info, "kernel_shape"), window.strides = numbers(api, info, "strides");
+            window.pads = numbers(api, info, "pads"), window.dilations = numbers(api, info, "dilations");
+            ensure(api, api.KernelInfoGetAttribute_int64(info, "group", &window.groups));
+        }
+        std::vector<int64_t> shape = {bits.shape[0]};
+        shape.insert(shape.end(), window.kernel.begin(), window.kernel.end());
+        if (inputs.size() != 1) throw Failed("`inputs` is not one number");
+        shape.push_back(words_of(inputs[0]) * 4);
+        if (shape != bits.shape) throw Failed("its bits have not the shape that its attributes say");
+        product = std::make_unique<Product>(static_cast<const uint8_t*>(bits.data), bits.shape[0], inputs[0], window, !kind->conv, chosen_engine());
+        if (!kind->fused) return;
+        if (const Tensor thresholds = constant(api, info, kThresholds), high = constant(api, info, kHigh); thresholds.data)
+            product->binarize_at(of_each(thresholds), of_each(high));
+        if (const Tensor scale = constant(api, info, kScale), shift = constant(api, info, kShift); scale.data)
+            product->scale_by(of_each(scale), of_each(shift));
+        if (const Tensor limits = constant(api, info, kLimits); limits.data) {
+            if (limits.size() != 2) throw Failed("there are not two limits");
+            product->clip_to(static_cast<const float*>(limits.data));
+        }
+    }
+
+    const float* of_each(const Tensor& found) const {
+        if (!found.data || found.size() != product->outputs()) throw Failed("a constant has not one entry for each output");
+        return static_cast<const float*>(found.data);
+    }
+
+    Tensor input(OrtKernelContext* context, size_t index) const {
+        size_t count = 0;
+        ensure(api, api.KernelContext_GetInputCount(context, &count));
+        const OrtValue* value = nullptr;
+        if (index < count) ensure(api, api.KernelContext_GetInput(context, index, &value));
+        return tensor(api, value);
+    }
+
+    void* output(OrtKernelContext* context, size_t index, const std::vector<int64_t>& shape) const {
+        size_t count = 0;
+        ensure(api, api.KernelContext_GetOutputCount(context, &count));
+        OrtValue* value = nullptr;
+        if (index < count) ensure(api, api.KernelContext_GetOutput(context, index, shape.data(), shape.size(), &value));
+        void* data = nullptr;
+        if (value) ensure(api, api.GetTensorMutableData(value, &data));
+        return data;
+    }
+
+    // The sizes between the batch and the channels. Of rows, all but the channels are pixels of one image.
+    std::vector<int64_t> sizes(const Tensor& x) const {
+        const size_t rank = x.shape.size();
+        const int64_t channels = kind->packed ? words_of(product->inputs()) * 4 : product->inputs();
+        const bool last = kind->packed || !kind->conv;
+        if (rank < 2 || x.shape[last ? rank - 1 : 1] != channels) throw Failed("x has not as many channels as the weights");
+        if (!kind->conv) return {x.size() / channels, 1};
+        return last ? std::vector<int64_t>(x.shape.begin() + 1, x.shape.end() - 1) : std::vector<int64_t>(x.shape.begin() + 2, x.shape.end());
+    }
+
+    void compute(OrtKernelContext* context) const {
+        const Tensor x = input(context, kX);
+        if (!x.size()) {
+            if (kind->conv && x.shape[0]) throw Failed("x has no pixels");
+        }
+        const std::vector<int64_t> in = x.size() || kind->conv ? sizes(x) : std::vector<int64_t>{0, 1};
+        std::vector<int64_t> floats, bits;  // the shapes of the results
+        const int64_t words = words_of(product->outputs()) * 4;
+        if (kind->conv) {
+            const std::vector<int64_t> out = product->out_sizes(in);
+            floats = {x.shape[0], product->outputs()}, bits = {x.shape[0]};
+            floats.insert(floats.end(), out.begin(), out.end()), bits.insert(bits.end(), out.begin(), out.end());
+            bits.push_back(words);
+        } else {
+            floats = bits = x.shape;
+            floats.back() = product->outputs(), bits.back() = words;
+        }
+        Tensors t{};
+        t.batch = kind->conv ? x.shape[0] : 1;
+        (kind->packed ? reinterpret_cast<const void*&>(t.x_bits) : reinterpret_cast<const void*&>(t.x)) = x.data;
+        if (!product->gives_bits()) t.y = static_cast<float*>(output(context, kY, floats));
+        if (kind->fused) {
+            t.y_bits = static_cast<uint32_t*>(output(context, kYBits, bits));
+            const Tensor residual = input(context, kResidual);
+            if (residual.data && residual.shape != floats) throw Failed("the residual has another shape than the result");
+            t.residual = static_cast<const float*>(residual.data);
+        }
+        if (product->gives_bits() ? !t.y_bits : !t.y) throw Failed("nobody reads what it gives");
+        if (!x.size()) return;
+        product->run(in, t, [&](int64_t count, const std::function<void(int64_t)>& task) {
+            if (count == 1) return task(0);
+            const auto call = [](void* data, size_t i) { (*static_cast<const std::function<void(int64_t)>*>(data))(int64_t(i)); };
+            ensure(api, api.KernelContext_ParallelFor(context, call, size_t(count), 0, const_cast<std::function<void(int64_t)>*>(&task)));
+        });
+    }
+};
+
+template <typename Function>
+OrtStatus* guarded(const Api& api, const char* name, Function&& function) {
+    try {
+        function();
+        return nullptr;
+    } catch (const std::exception& error) {
+        return api.CreateStatus(ort::kInvalidArgument, (std::string("frostline.") + name + ": " + error.what()).c_str());
+    }
+}
+
+const Kind& kind_of(const ort::CustomOp* op) { return *static_cast<const Kind*>(op); }
+
+Kind kind(const char* name, bool conv, bool packed, bool fused) {
+    Kind k{};
+    k.version = ort::kApiVersion;
+    k.name = name, k.conv = conv, k.packed = packed, k.fused = fused;
+    k.GetName = [](const ort::CustomOp* op) { return kind_of(op).name; };
+    k.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
+    k.GetInputType = [](const ort::CustomOp* op, size_t i) {
+        return i == kBits || (i == kX && kind_of(op).packed) ? ort::kUint8 : ort::kFloat;
+    };
+    k.GetInputTypeCount = [](const ort::CustomOp* op) -> size_t { return kind_of(op).fused ? size_t(kInputs) : 2; };
+    k.GetOutputType = [](const ort::CustomOp*, size_t i) { return i == kY ? ort::kFloat : ort::kUint8; };
+    k.GetOutputTypeCount = [](const ort::CustomOp* op) -> size_t { return kind_of(op).fused ? size_t(kOutputs) : 1; };
+    k.GetInputCharacteristic = [](const ort::CustomOp*, size_t i) { return i <= kBits ? ort::kRequired : ort::kOptional; };
+    k.GetOutputCharacteristic = [](const ort::CustomOp* op, size_t) { return kind_of(op).fused ? ort::kOptional : ort::kRequired; };
+    k.GetInputMemoryType = [](const ort::CustomOp*, size_t) { return 0; };
+    k.KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
+    k.CreateKernelV2 = [](const ort::CustomOp* op, const void* const* table, const OrtKernelInfo* info, void** kernel) {
+        const Api api{table};
+        return guarded(api, kind_of(op).name, [&] { *kernel = new Kernel(api, &kind_of(op), info); });
+    };
+    k.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+        const Kernel& own = *static_cast<Kernel*>(kernel);
+        return guarded(own.api, own.kind->name, [&] { own.compute(context); });
+    };
+    return k;
+}
+
+// Packs the signs of floats for operators that take bits: `[n, channels, *pixels]`, or `[..., channels]` of rows.
+struct PackKernel {
+    Api api;
+    int64_t rows;
+};
+
+ort::CustomOp pack_op() {
+    ort::CustomOp op{};
+    op.version = ort::kApiVersion;
+    op.GetName = [](const ort::CustomOp*) { return "Pack"; };
+    op.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
+    op.GetInputType = [](const ort::CustomOp*, size_t) { return ort::kFloat; };
+    op.GetInputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
+    op.GetOutputType = [](const ort::CustomOp*, size_t) { return ort::kUint8; };
+    op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
+    op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const ort::CustomOp*, size_t) { return ort::kRequired; };
+    op.GetInputMemoryType = [](const ort::CustomOp*, size_t) { return 0; };
+    op.KernelDestroy = [](void* kernel) { delete static_cast<PackKernel*>(kernel); };
+    op.CreateKernelV2 = [](const ort::CustomOp*, const void* const* table, const OrtKernelInfo* info, void** kernel) {
+        const Api api{table};
+        return guarded(api, "Pack", [&] {
+            int64_t rows = 0;
+            ensure(api, api.KernelInfoGetAttribute_int64(info, "rows", &rows));
+            *kernel = new PackKernel{api, rows};
+        });
+    };
+    op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+        const PackKernel& own = *static_cast<PackKernel*>(kernel);
+        const Api& api = own.api;
+        return guarded(api, "Pack", [&] {
+            const OrtValue* value = nullptr;
+            ensure(api, api.KernelContext_GetInput(context, 0, &value));
+            const Tensor x = tensor(api, value);
+            if (x.shape.size() < 2) throw Failed("x has no channels");
+            const int64_t channels = own.rows ? x.shape.back() : x.shape[1], images = own.rows ? 1 : x.shape[0];
+            std::vector<int64_t> shape = x.shape;
+            if (!own.rows) shape.erase(shape.begin() + 1), shape.push_back(0);
+            shape.back() = words_of(channels) * 4;
+            OrtValue* packed = nullptr;
+            ensure(api, api.KernelContext_GetOutput(context, 0, shape.data(), shape.size(), &packed));
+            void* bits = nullptr;
+            ensure(api, api.GetTensorMutableData(packed, &bits));
+            if (!x.size()) return;
+            const int64_t pixels = x.size() / channels / images;
+            struct Work {
+                const float* x;
+                uint32_t* bits;
+                int64_t channels, pixels;
+                bool rows;
+            } work = {static_cast<const float*>(x.data), static_cast<uint32_t*>(bits), channels, pixels, own.rows != 0};
+            const auto call = [](void* data, size_t i) {
+                const Work& w = *static_cast<const Work*>(data);
+                const int64_t at = int64_t(i) * w.pixels;
+                engines().front()->pack(w.x + at * w.channels, w.channels, w.pixels, w.rows, w.bits + at * words_of(w.channels));
+            };
+            ensure(api, api.KernelContext_ParallelFor(context, call, size_t(images), 0, &work));
+        });
+    };
+    return op;
+}
+
+}  // namespace
+}  // namespace frostline
+
+extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const ort::ApiBase* base) {
+    using namespace frostline;
+    static const Kind kinds[] = {
+        kind("BinaryConv", true, false, false), kind("BinaryLinear", false, false, false),
+        kind("FusedConv", true, false, true),   kind("FusedLinear", false, false, true),
+        kind("PackedConv", true, true, true),   kind("PackedLinear", false, true, true),
+    };
+    static const ort::CustomOp pack = pack_op();
+    const void* const* table = base->GetApi(ort::kApiVersion);
+    if (!table) {  // an older runtime: its first table has what makes a status
+        const Api old{base->GetApi(1)};
+        return old.table ? old.CreateStatus(ort::kFail, "frostline's operators need ONNX Runtime 1.19 or later") : nullptr;
+    }
+    const Api api{table};
+    if (std::strncmp(api.GetBuildInfoString(), "ORT Build Info", 14) != 0)
+        return api.CreateStatus(ort::kFail, "frostline's operators do not know this ONNX Runtime's interface");
+    OrtCustomOpDomain* domain = nullptr;
+    if (OrtStatus* status = api.CreateCustomOpDomain("frostline", &domain)) return status;
+    for (const Kind& one : kinds)
+        if (OrtStatus* status = api.CustomOpDomain_Add(domain, static_cast<const ort::CustomOp*>(&one))) return status;
+    if (OrtStatus* status = api.CustomOpDomain_Add(domain, &pack)) return status;
+    return api.AddCustomOpDomain(options, domain);
+}

@@ -1,0 +1,221 @@
+#include "product.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+namespace frostline {
+namespace {
+
+constexpr int64_t kTask = 1 << 22;  // products that are worth a task of their own
+
+int64_t product_of(const int64_t* values) { return values[0] * values[1] * values[2]; }
+
+// One number an axis, the unused axes in front.
+void spread(const std::vector<int64_t>& given, size_t axes, int64_t fill, int64_t* to, const char* what) {
+    if (given.size() != axes) throw std::invalid_argument(std::string(what) + " has not one entry for each axis");
+    for (int i = 0; i < kAxes; ++i) {
+        const int place = i - (kAxes - int(axes));
+        to[i] = place < 0 ? fill : given[size_t(place)];
+        if (to[i] < fill) throw std::invalid_argument(std::string(what) + " is too small");
+    }
+}
+
+// The taps of one axis that lie inside of the image, for one output.
+std::pair<int32_t, int32_t> inside(int64_t output, const Layer& layer, int axis, int64_t size) {
+    int32_t first = 0, last = 0;
+    for (int64_t tap = 0; tap < layer.kernel[axis]; ++tap) {
+        const int64_t at = output * layer.strides[axis] - layer.before[axis] + tap * layer.dilations[axis];
+        if (at < 0) first = int32_t(tap + 1);
+        if (at < size) last = int32_t(tap + 1);
+    }
+    return {first, std::max(first, last)};
+}
+
+}  // namespace
+
+std::vector<const Engine*> engines() {
+    std::vector<const Engine*> found;
+    for (const Engine* engine : {avx512_popcount_engine(), avx512_engine(), avx2_engine(), scalar_engine()})
+        if (engine) found.push_back(engine);
+    return found;
+}
+
+Aligned::Aligned(int64_t bytes) {
+    const size_t rounded = (size_t(bytes) + 255) / 256 * 256;
+    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(256, std::max<size_t>(rounded, 256))));
+    if (!data_) throw std::bad_alloc();
+}
+
+void Aligned::Free::operator()(uint8_t* memory) const { std::free(memory); }
+
+struct Product::Placed {
+    std::vector<int64_t> in_sizes, out_sizes;
+    Sizes sizes{};
+    std::vector<int64_t> offsets, places;
+    std::vector<int32_t> patterns, bases;
+};
+
+Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows, const Engine* engine) {
+    const size_t axes = window.kernel.size();
+    if (axes > size_t(kAxes)) throw std::invalid_argument("there are more than three spatial axes");
+    if (window.groups < 1 || outputs % window.groups) throw std::invalid_argument("the groups do not divide the outputs");
+    if (inputs < 1 || outputs < 1) throw std::invalid_argument("there are no inputs, or no outputs");
+    layer_.groups = window.groups, layer_.outputs = outputs / window.groups, layer_.inputs = inputs, layer_.rows = rows;
+    spread(window.kernel, axes, 1, layer_.kernel, "kernel_shape");
+    spread(window.strides, axes, 1, layer_.strides, "strides");
+    spread(window.dilations, axes, 1, layer_.dilations, "dilations");
+    if (window.pads.size() != 2 * axes) throw std::invalid_argument("pads has not two entries for each axis");
+    spread({window.pads.begin(), window.pads.begin() + axes}, axes, 0, layer_.before, "pads");
+    spread({window.pads.begin() + axes, window.pads.end()}, axes, 0, layer_.after, "pads");
+    layer_.taps = product_of(layer_.kernel), layer_.words = words_of(inputs);
+
+    engine_ = engine ? engine : engines().front();
+    if (layer_.taps * inputs > engine_->longest) engine_ = scalar_engine();
+    if (layer_.taps * inputs > engine_->longest) throw std::invalid_argument("the sums are too long to be counted");
+
+    const int64_t words = layer_.taps * layer_.words, padded = padded_outputs(layer_.outputs);
+    int64_t bytes = 0;
+    for (int64_t group = 0; group < layer_.groups; ++group)
+        for (int64_t first = 0; first < layer_.outputs;) {
+            const int64_t width = block_width(layer_.outputs - first);
+            blocks_.push_back({group, first, width, bytes});
+            bytes += (engine_->block_bytes(width, words) + 63) / 64 * 64;
+            first += width;
+        }
+    weights_ = std::make_unique<Aligned>(bytes);
+    std::vector<uint32_t> all(size_t(outputs * words));
+    std::memcpy(all.data(), bits, all.size() * 4);
+    for (const Block& block : blocks_) {
+        const uint32_t* from = all.data() + (block.group * layer_.outputs + block.first) * words;
+        const int64_t there = std::min(block.width, layer_.outputs - block.first);
+        engine_->interleave(from, there, block.width, words, weights_->data() + block.at);
+    }
+    sums_.assign(size_t(layer_.taps * layer_.groups * padded), 0);
+    for (int64_t o = 0; o < outputs; ++o)
+        for (int64_t tap = 0; tap < layer_.taps; ++tap) {
+            int32_t set = 0;
+            for (int64_t k = 0; k < layer_.words; ++k) set += __builtin_popcount(all[size_t((o * layer_.taps + tap) * layer_.words + k)]);
+            const int64_t group = o / layer_.outputs;
+            sums_[size_t((tap * layer_.groups + group) * padded + o % layer_.outputs)] = int32_t(inputs) - 2 * set;
+        }
+}
+
+void Product::binarize_at(const float* thresholds, const float* high) {
+    const int64_t count = outputs();
+    thresholds_.assign(size_t(count + kBlock), 0);
+    flips_.assign(size_t(words_of(count) + kBlock / 32), 0);
+    for (int64_t o = 0; o < count; ++o) {
+        const float limit = float(layer_.taps * layer_.inputs + 1), smallest = std::ceil(thresholds[o]);
+        thresholds_[size_t(o)] = int32_t(std::min(std::max(smallest, -limit), limit));
+        if (high[o] < 0) flips_[size_t(o / 32)] |= 1u << o % 32;
+    }
+    if (layer_.groups > 1 && layer_.outputs % 32) throw std::invalid_argument("the groups have no whole words of outputs");
+}
+
+void Product::scale_by(const float* scale, const float* shift) {
+    scale_.assign(scale, scale + outputs());
+    shift_.assign(shift, shift + outputs());
+    scale_.resize(size_t(outputs() + kBlock)), shift_.resize(size_t(outputs() + kBlock));
+}
+
+void Product::clip_to(const float* limits) { limits_.assign(limits, limits + 2); }
+
+std::vector<int64_t> Product::out_sizes(const std::vector<int64_t>& in_sizes) { return place(in_sizes)->out_sizes; }
+
+std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>& in_sizes) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (placed_ && placed_->in_sizes == in_sizes) return placed_;
+    auto placed = std::make_shared<Placed>();
+    placed->in_sizes = in_sizes;
+    Sizes& s = placed->sizes;
+    spread(in_sizes, in_sizes.size(), 0, s.in, "the input");
+    for (int i = 0; i < kAxes - int(in_sizes.size()); ++i) s.in[i] = 1;
+    for (int i = 0; i < kAxes; ++i) {
+        const int64_t span = layer_.dilations[i] * (layer_.kernel[i] - 1) + 1, full = s.in[i] + layer_.before[i] + layer_.after[i];
+        if (full < span) throw std::invalid_argument("the kernel is larger than the padded input");
+        s.padded[i] = full, s.out[i] = (full - span) / layer_.strides[i] + 1;
+    }
+    placed->out_sizes.assign(s.out + kAxes - in_sizes.size(), s.out + kAxes);
+    s.pixels_in = product_of(s.in), s.pixels_padded = product_of(s.padded), s.pixels_out = product_of(s.out);
+
+    const int64_t step = layer_.groups * layer_.words * engine_->word_bytes, padded = padded_outputs(layer_.outputs);
+    for (int64_t d = 0; d < layer_.kernel[0]; ++d)
+        for (int64_t h = 0; h < layer_.kernel[1]; ++h)
+            for (int64_t w = 0; w < layer_.kernel[2]; ++w) {
+                const int64_t row = d * layer_.dilations[0] * s.padded[1] + h * layer_.dilations[1];
+                const int64_t tap = (row * s.padded[2] + w * layer_.dilations[2]) * step;
+                for (int64_t k = 0; k < layer_.words; ++k) placed->places.push_back(tap + k * engine_->word_bytes);
+            }
+
+    using Taps = std::pair<int32_t, int32_t>;
+    std::vector<std::vector<Taps>> taps(kAxes);
+    for (int axis = 0; axis < kAxes; ++axis)
+        for (int64_t o = 0; o < s.out[axis]; ++o) taps[size_t(axis)].push_back(inside(o, layer_, axis, s.in[axis]));
+    std::map<std::vector<Taps>, int32_t> known;
+    for (int64_t d = 0; d < s.out[0]; ++d)
+        for (int64_t h = 0; h < s.out[1]; ++h)
+            for (int64_t w = 0; w < s.out[2]; ++w) {
+                const int64_t row = d * layer_.strides[0] * s.padded[1] + h * layer_.strides[1];
+                placed->offsets.push_back((row * s.padded[2] + w * layer_.strides[2]) * step);
+                const std::vector<Taps> pattern = {taps[0][size_t(d)], taps[1][size_t(h)], taps[2][size_t(w)]};
+                placed->patterns.push_back(known.emplace(pattern, int32_t(known.size())).first->second);
+            }
+
+    // A tap outside of the image reads clear bits, and must give nothing: what they give is taken from the base.
+    const int64_t row = layer_.groups * padded;
+    placed->bases.assign(size_t(int64_t(known.size()) * row + kBlock), int32_t(layer_.taps * layer_.inputs));
+    for (const auto& [pattern, index] : known) {
+        int32_t* base = placed->bases.data() + index * row;
+        for (int64_t tap = 0; tap < layer_.taps; ++tap) {
+            const int64_t at[kAxes] = {tap / (layer_.kernel[1] * layer_.kernel[2]), tap / layer_.kernel[2] % layer_.kernel[1], tap % layer_.kernel[2]};
+            bool within = true;
+            for (int i = 0; i < kAxes; ++i) within &= at[i] >= pattern[size_t(i)].first && at[i] < pattern[size_t(i)].second;
+            if (!within)
+                for (int64_t i = 0; i < row; ++i) base[i] -= sums_[size_t(tap * row + i)];
+        }
+    }
+    s.offsets = placed->offsets.data(), s.patterns = placed->patterns.data(), s.bases = placed->bases.data();
+    s.places = placed->places.data();
+    return placed_ = placed;
+}
+
+void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const ParallelFor& parallel_for) {
+    const std::shared_ptr<const Placed> placed = place(in_sizes);
+    const Sizes& s = placed->sizes;
+    if (t.batch * s.pixels_out == 0) return;
+    const Epilogue epilogue = {thresholds_.empty() ? nullptr : thresholds_.data(), flips_.data(),
+                               scale_.empty() ? nullptr : scale_.data(), shift_.data(),
+                               limits_.empty() ? nullptr : limits_.data()};
+
+    static thread_local std::unique_ptr<Aligned> memory;
+    static thread_local int64_t room = 0;
+    const int64_t need = t.batch * s.pixels_padded * layer_.groups * layer_.words * engine_->word_bytes + 64;
+    if (room < need) memory.reset(), memory = std::make_unique<Aligned>(need), room = need;
+    t.prepared = memory->data();
+
+    const int64_t rows = s.padded[0] * s.padded[1], per_task = std::max<int64_t>(1, (1 << 17) / (1 + s.padded[2] * layer_.groups * layer_.words * 32));
+    const int64_t parts = (rows + per_task - 1) / per_task;
+    parallel_for(t.batch * parts, [&](int64_t task) {
+        const int64_t first = task % parts * per_task;
+        engine_->prepare(layer_, s, t, task / parts, first, std::min(first + per_task, rows));
+    });
+
+    const int64_t panels = (s.pixels_out + kPanel - 1) / kPanel, blocks = int64_t(blocks_.size());
+    const int64_t work = std::max<int64_t>(1, kPanel * kBlock * layer_.taps * layer_.words * 32);
+    const int64_t panels_together = std::min(panels, std::max<int64_t>(1, kTask / work));
+    const int64_t chunks = (panels + panels_together - 1) / panels_together;
+    parallel_for(t.batch * chunks * blocks, [&](int64_t task) {
+        const Block& block = blocks_[size_t(task % blocks)];
+        const int64_t image = task / blocks / chunks, first = task / blocks % chunks * panels_together;
+        for (int64_t panel = first; panel < std::min(first + panels_together, panels); ++panel)
+            engine_->compute(layer_, s, t, epilogue, weights_->data() + block.at, image, panel, block.group, block.first, block.width);
+    });
+}
+
+}  // namespace frostline

@@ -1,0 +1,76 @@
+// A binary product that is ready to run: weights as the processor's engine wants them, and what follows the integers.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "layer.h"
+
+namespace frostline {
+
+// The engines that this processor has, the fastest first.
+std::vector<const Engine*> engines();
+
+// What is fixed, as a caller describes it: one number an axis, without the unused axes.
+struct Window {
+    std::vector<int64_t> kernel, strides, pads, dilations;  // pads: all begins before all ends
+    int64_t groups = 1;
+};
+
+// Calls `task(i)` for every i below `count`, on as many threads as the caller has.
+using ParallelFor = std::function<void(int64_t count, const std::function<void(int64_t)>& task)>;
+
+struct Aligned {
+    explicit Aligned(int64_t bytes);
+    uint8_t* data() { return data_.get(); }
+    const uint8_t* data() const { return data_.get(); }
+
+  private:
+    struct Free {
+        void operator()(uint8_t* memory) const;
+    };
+    std::unique_ptr<uint8_t, Free> data_;
+};
+
+class Product {
+  public:
+    // `bits` are `[outputs, *kernel, words * 4]`. Throws std::invalid_argument for what cannot be.
+    Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows, const Engine* engine);
+
+    // What follows the integers, if anything does: all have one entry an output.
+    void binarize_at(const float* thresholds, const float* high);
+    void scale_by(const float* scale, const float* shift);
+    void clip_to(const float* limits);  // two, the lower one first
+
+    // The spatial sizes of the result. Throws std::invalid_argument where the kernel does not fit.
+    std::vector<int64_t> out_sizes(const std::vector<int64_t>& in_sizes);
+    void run(const std::vector<int64_t>& in_sizes, Tensors tensors, const ParallelFor& parallel_for);
+
+    const Engine& engine() const { return *engine_; }
+    int64_t outputs() const { return layer_.groups * layer_.outputs; }
+    int64_t inputs() const { return layer_.groups * layer_.inputs; }
+    bool gives_bits() const { return !thresholds_.empty(); }
+
+  private:
+    struct Block {
+        int64_t group, first, width, at;
+    };
+    struct Placed;  // sizes with the memory that they point to
+    std::shared_ptr<const Placed> place(const std::vector<int64_t>& in_sizes);
+
+    Layer layer_{};
+    const Engine* engine_;
+    std::vector<Block> blocks_;
+    std::unique_ptr<Aligned> weights_;
+    std::vector<int32_t> sums_;  // [taps, groups, padded outputs]: what a tap of clear bits gives
+    std::vector<int32_t> thresholds_;
+    std::vector<uint32_t> flips_;
+    std::vector<float> scale_, shift_, limits_;
+    std::mutex mutex_;
+    std::shared_ptr<const Placed> placed_;
+};
+
+}  // namespace frostline
