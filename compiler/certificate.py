@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+AS_FLOAT = "AsFloat"
+"""How the kind of an operation ends that a target leaves in float32."""
+
 
 @dataclass(frozen=True)
 class Proven:
@@ -49,6 +52,8 @@ class Certificate:
     file_bytes: int
     float_bytes: int
     runtime: str
+    note: str = ""
+    """What the file's target says of its own proof."""
 
     @property
     def ratio(self) -> float:
@@ -59,6 +64,7 @@ class Certificate:
         exact = sum(proof.products == "equal" for proof in self.operations)
         close = len(self.operations) - exact
         compared = sum(proof.outputs for proof in self.operations)
+        left = [proof.operation for proof in self.operations if proof.kind.endswith(AS_FLOAT)]
         lines = [
             f"certificate: target {self.target}, opset {self.opset}, {self.runtime}, {self.samples} samples",
             f"  two-valued   {self.sites - self.zero_one} sites hold +1 and -1 and nothing else",
@@ -72,6 +78,7 @@ class Certificate:
             lines.append(f"  close        {close} operations of float activations and binary weights")
         lines += [
             f"               {compared:,} outputs compared, of {self.pieces} samples",
+            *([f"  in float32   {len(left)} of them, by this target: {', '.join(left)}"] * bool(left)),
             *(
                 [f"  as float     {len(self.as_float)} operations of binary weights: {', '.join(self.as_float)}"]
                 * bool(self.as_float)
@@ -83,6 +90,8 @@ class Certificate:
         ]
         if self.steady < self.samples:
             lines.append(f"               in {self.steady} of {self.samples} samples no binary value differs")
+        if self.note:
+            lines.append(f"  NOTE         {self.note}")
         if self.constant:
             names = ", ".join(self.constant)
             lines.append(f"  WARNING      one value only, for all samples, and so no information: {names}")

@@ -100,6 +100,7 @@ def verify(
         file_bytes=size,
         float_bytes=size - packed + unpacked,
         runtime=f"ONNX Runtime {runtime().__version__}",
+        note=model.doc_string,
     )
 
 

@@ -23,11 +23,10 @@ VERSION = 1
 OPSET = 21
 IR_VERSION = 10
 
-_HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
+HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
 
-_UNPACK = """
+UNPACK = """
     places = Constant <value = uint8[8] {1, 2, 4, 8, 16, 32, 64, 128}> ()
-    clear = Constant <value = uint8[1] {0}> ()
     plus = Constant <value = float {1.0}> ()
     minus = Constant <value = float {-1.0}> ()
     first = Constant <value_ints = [0]> ()
@@ -35,8 +34,8 @@ _UNPACK = """
     inputs = Constant <value_ints: ints = @inputs> ()
     bytes = Unsqueeze (bits, last)
     set = BitwiseAnd (bytes, places)
-    is_clear = Equal (set, clear)
-    signs = Where (is_clear, minus, plus)
+    is_set = Cast <to = 9> (set)
+    signs = Where (is_set, plus, minus)
     heads = Shape <start = 0, end = -1> (bits)
     padded_shape = Concat <axis = 0> (heads, last)
     padded = Reshape (signs, padded_shape)
@@ -44,7 +43,23 @@ _UNPACK = """
     outputs = Shape <start = 0, end = 1> (bits)
 """
 
-_BINARIZE = f"""{_HEADER}
+MATRIX = f"""{UNPACK}
+    weight = Transpose <perm = [1, 0]> (rows)"""
+"""The weight of a linear operation, `[inputs, outputs]`."""
+
+KERNEL = f"""{UNPACK}
+    flat_shape = Concat <axis = 0> (outputs, last, inputs)
+    flat = Reshape (rows, flat_shape)
+    channels_first = Transpose <perm = [0, 2, 1]> (flat)
+    kernel = Constant <value_ints: ints = @kernel_shape> ()
+    weight_shape = Concat <axis = 0> (outputs, inputs, kernel)
+    weight = Reshape (channels_first, weight_shape)"""
+"""The weight of a convolution, `[outputs, inputs, *kernel]`."""
+
+WINDOW = """kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
+              dilations: ints = @dilations, group: int = @group"""
+
+_BINARIZE = f"""{HEADER}
 NAME <site> (x) => (y) {{
     threshold = Constant <value = float {{THRESHOLD}}> ()
     high = Constant <value = float {{HIGH}}> ()
@@ -53,29 +68,21 @@ NAME <site> (x) => (y) {{
     y = Where (is_high, high, low)
 }}"""
 
-_BINARIZE_AT = f"""{_HEADER}
+_BINARIZE_AT = f"""{HEADER}
 NAME <site> (x, thresholds, high) => (y) {{
     LOW
     is_high = GreaterOrEqual (x, thresholds)
     y = Where (is_high, high, low)
 }}"""
 
-_LINEAR = f"""{_HEADER}
-NAME <site, inputs> (x, bits) => (y) {{{_UNPACK}
-    weight = Transpose <perm = [1, 0]> (rows)
+_LINEAR = f"""{HEADER}
+NAME <site, inputs> (x, bits) => (y) {{{MATRIX}
     RESULT = MatMul (x, weight)ROUND
 }}"""
 
-_CONV = f"""{_HEADER}
-NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{_UNPACK}
-    flat_shape = Concat <axis = 0> (outputs, last, inputs)
-    flat = Reshape (rows, flat_shape)
-    channels_first = Transpose <perm = [0, 2, 1]> (flat)
-    kernel = Constant <value_ints: ints = @kernel_shape> ()
-    weight_shape = Concat <axis = 0> (outputs, inputs, kernel)
-    weight = Reshape (channels_first, weight_shape)
-    RESULT = Conv <kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
-              dilations: ints = @dilations, group: int = @group> (x, weight)ROUND
+_CONV = f"""{HEADER}
+NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{KERNEL}
+    RESULT = Conv <{WINDOW}> (x, weight)ROUND
 }}"""
 
 
@@ -90,8 +97,8 @@ def _binarize_at(levels: Levels, name: str) -> str:
     return _BINARIZE_AT.replace("NAME", name).replace("LOW", total if sum(levels) else "low = Neg (high)")
 
 
-_UNPACKED = f"""{_HEADER}
-Unpack <site, inputs, shape> (bits) => (weight) {{{_UNPACK}
+_UNPACKED = f"""{HEADER}
+Unpack <site, inputs, shape> (bits) => (weight) {{{UNPACK}
     flat_shape = Concat <axis = 0> (outputs, last, inputs)
     flat = Reshape (rows, flat_shape)
     inputs_first = Transpose <perm = [0, 2, 1]> (flat)

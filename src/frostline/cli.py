@@ -158,7 +158,7 @@ def draw(
 def export(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="The file to write; RUN/model.onnx by default.")] = None,
-    target: Annotated[str, typer.Option(help="What to lower for.")] = "portable",
+    target: Annotated[str, typer.Option(help="portable, cpu-int8, cuda-fp16 or tensorrt-int8.")] = "portable",
 ) -> None:
     """Freeze a finished run, write it as ONNX, prove the file on the test data, and print the certificate."""
     from frostline.exporting import export as export_graph

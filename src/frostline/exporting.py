@@ -26,7 +26,8 @@ def export(
     """Write a binary graph as an ONNX file, prove the file, and return the certificate, which the file also carries.
 
     `inputs` and `kwargs` are arguments of the model, batch first, to prove it on: real data at best, the example inputs
-    where neither is given. When anything fails there is no file, and an older one of that name stays as it was.
+    where neither is given. `target` is portable, cpu-int8, cuda-fp16 or tensorrt-int8. When anything fails there is no
+    file, and an older one of that name stays as it was.
 
     Raises UsageError, LoweringError, FileError, DriftError.
     """

@@ -56,6 +56,13 @@ def test_the_whole_path_by_commands(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("verify", folder / "model.onnx", "--run", folder)
     assert (code, out.splitlines()[-1]) == (0, f"{folder}/model.onnx: proven anew")
 
+    code, out, _ = run("export", folder, "--target", "cpu-int8", "--out", tmp_path / "bytes.onnx")
+    assert (code, out.split(",")[0]) == (0, "certificate: target cpu-int8")
+    code, out, _ = run("verify", tmp_path / "bytes.onnx", "--run", folder)
+    assert (code, out.splitlines()[-1]) == (0, f"{tmp_path}/bytes.onnx: proven anew")
+    code, _, err = run("export", folder, "--target", "cpu-int16")
+    assert (code, err.splitlines()[-1]) == (9, '    -> did you mean "cpu-int8" or "cuda-fp16"?')
+
     code, out, _ = run("show", folder / "model.onnx")
     assert code == 0
     assert "BinaryConv" in out

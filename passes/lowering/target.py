@@ -1,0 +1,48 @@
+"""A target: the portable model with other functions for the same operators.
+
+Our nodes keep their names, attributes, inputs and float outputs, so a file of any target is proven, shown and verified
+like the portable one; what differs is what a runtime finds inside of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from frostline.compiler.certificate import AS_FLOAT
+from frostline.compiler.exported import named
+
+
+@dataclass(frozen=True)
+class Target:
+    """What becomes of a portable model.
+
+    `functions` are all that the target has, by operator. `prepare` changes nodes in place, first. `note` is a line for
+    the certificate.
+    """
+
+    functions: Mapping[str, onnx.FunctionProto]
+    prepare: Callable[[onnx.ModelProto], None] = lambda model: None
+    note: str = ""
+
+    def rewrite(self, model: onnx.ModelProto) -> None:
+        """Give a portable model this target's functions, in place. `missing` is empty for it."""
+        self.prepare(model)
+        del model.functions[:]
+        model.functions.extend(self.functions[name] for name in sorted({node.op_type for _, node in named(model)}))
+        if self.note:
+            model.doc_string = self.note
+
+    def missing(self, model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+        """The operations of a portable model that this target has no function for: name and operator."""
+        return ((site, node.op_type) for site, node in named(model) if node.op_type not in self.functions)
+
+
+def in_float(function: onnx.FunctionProto) -> onnx.FunctionProto:
+    """A portable function, under the name of what a target leaves in float32."""
+    twin = onnx.FunctionProto()
+    twin.CopyFrom(function)
+    twin.name += AS_FLOAT
+    return twin
