@@ -12,16 +12,21 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 import typer
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from frostline.compiler.bits import pack
+from frostline.compiler.exported import DOMAIN
 from frostline.compiler.kernels import cpu
+from frostline.compiler.kernels.build import library
 from frostline.compiler.session import open_model, runtime
+
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -48,51 +53,57 @@ SHAPES = (
 )
 
 
-def float_product(shape: Shape, weight: torch.Tensor, x: torch.Tensor, threads: int) -> Callable[[], object]:
-    """The same product in ONNX Runtime, in float32."""
-    node = helper.make_node("Conv" if shape.conv else "MatMul", ["x", "w"], ["y"])
-    if shape.conv:
-        node.attribute.append(helper.make_attribute("pads", [1] * 4))
-    held = numpy_helper.from_array((weight if shape.conv else weight.T).contiguous().numpy(), "w")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "y")]
-    ends[0] = helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))
-    graph = helper.make_graph([node], "product", [ends[0]], [ends[1]], [held])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.checker.check_model(model)
-    session = open_model(model.SerializeToString(), "cpu", threads, "the peer cannot be opened")
-    given = {"x": x.numpy()}
-    return lambda: session.run(None, given)
+def node(kind: str, domain: str, inputs: list[str], outputs: list[str], attributes: dict[str, Any]) -> onnx.NodeProto:
+    made = helper.make_node(kind, inputs, outputs, domain=domain)
+    made.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    return made
 
 
-def ways(shape: Shape, batch: int, threads: int) -> list[Callable[[], object]]:
-    """Float32 in ONNX Runtime, ours from floats to floats, ours from bits to bits."""
+def session_of(
+    node: onnx.NodeProto, x: np.ndarray[Any, Any], held: dict[str, np.ndarray[Any, Any]], threads: int
+) -> Run:
+    """A session of one node that reads `x`, and constants."""
+    kind = helper.np_dtype_to_tensor_dtype(x.dtype)
+    ends = (
+        [helper.make_tensor_value_info("x", kind, x.shape)],
+        [onnx.ValueInfoProto(name=name) for name in node.output if name],
+    )
+    constants = [numpy_helper.from_array(array, name) for name, array in held.items()]
+    graph = helper.make_graph([node], "product", *ends, constants)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    session = open_model(model.SerializeToString(), "cpu", threads, "the product cannot be opened", library())
+    return lambda: session.run(None, {"x": x})
+
+
+def ways(shape: Shape, batch: int, threads: int) -> list[Run]:
+    """In ONNX Runtime: float32, ours from floats to floats, ours from bits to bits."""
     generator = np.random.default_rng(0)
 
-    def signs(*sizes: int) -> torch.Tensor:
-        return torch.from_numpy(generator.choice([-1.0, 1.0], sizes).astype(np.float32))
+    def signs(*sizes: int) -> np.ndarray[Any, Any]:
+        return generator.choice([-1.0, 1.0], sizes).astype(np.float32)
 
     if shape.conv:
-        weight = signs(shape.outputs, shape.channels, 3, 3)
-        x = signs(batch, shape.channels, shape.size, shape.size)
-        window = cpu.Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+        weight, x = signs(shape.outputs, shape.channels, 3, 3), signs(batch, shape.channels, shape.size, shape.size)
+        window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": 1}
+        peer = node("Conv", "", ["x", "w"], ["y"], {"pads": [1] * 4})
     else:
-        weight, x, window = (
-            signs(shape.outputs, shape.channels),
-            signs(batch * shape.size, shape.channels),
-            cpu.Window(),
-        )
-    bits, zeros = pack(weight), torch.zeros(shape.outputs)
-    floats = cpu.Product(bits, shape.channels, window)
-    packed = cpu.Product(bits, shape.channels, window, thresholds=zeros, high=zeros + 1)
-    x_bits = cpu.pack(x, rows=not shape.conv)
+        weight, x, window = signs(shape.outputs, shape.channels), signs(batch * shape.size, shape.channels), {}
+        peer = node("MatMul", "", ["x", "w"], ["y"], {})
+    bits, kind = pack(torch.from_numpy(weight)).numpy(), "Conv" if shape.conv else "Linear"
+    window |= {"inputs": [shape.channels]}
+    own = node(f"Binary{kind}", DOMAIN, ["x", "bits"], ["y"], window)
+    packed = node(f"Packed{kind}", DOMAIN, ["x", "bits", "at", "high"], ["", "y"], window)
+    at, high = np.zeros(shape.outputs, np.float32), np.ones(shape.outputs, np.float32)
+    x_bits = cpu.pack(torch.from_numpy(x), rows=not shape.conv).numpy()
     return [
-        float_product(shape, weight, x, threads),
-        lambda: floats.floats(x, threads=threads),
-        lambda: packed.bits(x_bits, threads=threads),
+        session_of(peer, x, {"w": weight if shape.conv else np.ascontiguousarray(weight.T)}, threads),
+        session_of(own, x, {"bits": bits}, threads),
+        session_of(packed, x_bits, {"bits": bits, "at": at, "high": high}, threads),
     ]
 
 
-def times(runs: list[Callable[[], object]], seconds: float) -> list[list[float]]:
+def times(runs: list[Run], seconds: float) -> list[list[float]]:
     """Seconds of each run of each way, in turns."""
     taken: list[list[float]] = [[] for _ in runs]
     for run in runs:
