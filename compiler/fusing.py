@@ -107,7 +107,8 @@ class _Fusion:
             if not self._takes_bits(one):
                 one.x = source
             elif maker is not None and maker.conv == one.conv and self._gives_bits(maker):
-                one.x, one.packed, maker.bits = name, True, name
+                maker.bits = maker.bits or name  # another site may read the same value
+                one.x, one.packed = maker.bits, True
             elif len(self.readers[one.x]) > 1:
                 self._pack(packs, self.makers[one.x], source, name, one)
                 one.x, one.packed = name, True

@@ -36,6 +36,19 @@ class Clipped(nn.Module):
         return self.act(self.norm2(self.two(x)) + self.down(x)).mean((2, 3))
 
 
+class Twice(nn.Module):
+    """Two sites that read one value, which a product gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(8, 8, 1, bias=False) for _ in range(3))
+        self.norm, self.acts = nn.BatchNorm2d(8), nn.ModuleList([nn.Hardtanh(), nn.Hardtanh(-2, 3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.a(x)) + x
+        return self.b(self.acts[0](y)) - self.c(self.acts[1](y))
+
+
 class Heads(nn.Module):
     """Three linear layers that read one activation."""
 
@@ -93,6 +106,7 @@ NETWORKS: list[tuple[Callable[[], nn.Module], tuple[int, ...], list[str], list[s
     (chain, (3, 8, 8), [], ["FusedConv", *["PackedConv"] * 4, "FusedLinear"]),
     (BiReal, (4, 8, 8), [], ["FusedConv", "PackedConv", "PackedConv", "FusedLinear"]),
     (Clipped, (3, 9, 9), ["stem.*", "down.*"], ["FusedConv", "PackedConv"]),
+    (Twice, (8, 5, 5), [], ["FusedConv", "PackedConv", "PackedConv"]),
     (Heads, (8,), ["first.*"], ["Pack", *["PackedLinear"] * 3]),
     (Grouped, (4, 6, 6), [], ["FusedConv", "PackedConv", "BinarizeAt", "FusedConv", "BinarizeAt", "FusedConv"]),
     (
