@@ -22,7 +22,7 @@ class UseKernels(Pass):
     """conv(binarize(x), unpack(bits)) -> frostline.binary_conv(binarize(x), bits), and linear likewise.
 
     The net computes in PyTorch what it did, on packed weights. Activations of 0 and 1, or floats, have no kernels:
-    their products stay, and unpack their bits at every call.
+    their products stay, and unpack their bits at every call. Sums are contiguous, also of channels-last images.
     """
 
     requires: ClassVar[tuple[Invariant, ...]] = (binary, integer, packed)
