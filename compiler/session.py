@@ -46,27 +46,36 @@ def session(
     Raises UsageError when the session does not get the provider or the kernels that were asked for, and FileError when
     the file is not a model.
     """
+    return opened(path, provider, threads, kernels)
+
+
+def opened(
+    path: str | Path,
+    provider: str | None = None,
+    threads: int | None = None,
+    kernels: bool | None = None,
+    profile: Path | None = None,
+) -> Any:
+    """As `session`, and with what a profile's file begins with, where one is wanted."""
     if provider is not None and provider not in PROVIDERS:
         remedy = f"the providers are: {', '.join(PROVIDERS)}"
         raise UsageError(f'there is no provider "{provider}"', [Offence("unknown provider", remedy=remedy)])
     if not Path(path).is_file():
         raise FileError(f"cannot read {path}", [Offence("there is no such file")])
     failure = f"{path} cannot be opened in ONNX Runtime"
-    if provider is None:
-        opened = open_model(str(path), None, threads, failure)
-        if PROVIDERS["cuda"] in opened.get_providers():
-            return opened
-    if provider != "cuda" and kernels is not False and (fused := _fused(path)) is not None:
+    if provider != "cpu":
+        found = open_model(str(path), provider, threads, failure, profile=profile)
+        if PROVIDERS["cuda"] in found.get_providers():
+            return found
+        if provider == "cuda":
+            what = f"the session runs on {', '.join(found.get_providers())}"
+            remedy = "install frostline[gpu] on a machine with a GPU, its driver and CUDA libraries"
+            raise UsageError("the provider cuda is not to be had here", [Offence(what, remedy=remedy)])
+    if kernels is not False and (fused := _fused(path)) is not None:
         built = _kernels(required=kernels is True)
         if built is not None:
-            return open_model(fused, "cpu", threads, failure, built)
-    if provider is not None:
-        opened = open_model(str(path), provider, threads, failure)
-        if PROVIDERS[provider] not in opened.get_providers():
-            what = f"the session runs on {', '.join(opened.get_providers())}"
-            remedy = "install frostline[gpu] on a machine with a GPU, its driver and CUDA libraries"
-            raise UsageError(f"the provider {provider} is not to be had here", [Offence(what, remedy=remedy)])
-    return opened
+            return open_model(fused, "cpu", threads, failure, built, profile)
+    return open_model(str(path), "cpu", threads, failure, profile=profile)
 
 
 def _kernels(*, required: bool) -> Path | None:
@@ -91,9 +100,14 @@ def _fused(path: str | Path) -> bytes | None:
 
 
 def open_model(
-    model: str | bytes, provider: str | None, threads: int | None, failure: str, operators: Path | None = None
+    model: str | bytes,
+    provider: str | None,
+    threads: int | None,
+    failure: str,
+    operators: Path | None = None,
+    profile: Path | None = None,
 ) -> Any:
-    """A session for a path or for the bytes of a model, with a library of operators.
+    """A session for a path or for the bytes of a model, with a library of operators, and a profile of its runs.
 
     Raises FileError, headed `failure`.
     """
@@ -101,6 +115,8 @@ def open_model(
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if threads is not None:
         options.intra_op_num_threads = threads
     wanted = ["cuda", "cpu"] if provider is None else dict.fromkeys([provider, "cpu"])

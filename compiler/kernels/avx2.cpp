@@ -37,9 +37,9 @@ namespace frostline {
 namespace {
 
 void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-                   const int32_t* const* bases, int16_t* sums) {
-    if (width == kBlock) panel_of<4, 2>(block, words, places, x, bases, sums);
-    else panel_of<8, 1>(block, words, places, x, bases, sums);
+                   const int32_t* const* bases, int pixels, int16_t* sums) {
+    if (width == kBlock) panel_of<4, 2>(block, words, places, x, bases, pixels, sums);
+    else panel_of<8, 1>(block, words, places, x, bases, pixels, sums);
 }
 
 }  // namespace

@@ -44,8 +44,8 @@ namespace frostline {
 namespace {
 
 void panel_of_sums(int64_t, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-                   const int32_t* const* bases, int16_t* sums) {
-    panel_of<8, 1>(block, words, places, x, bases, sums);
+                   const int32_t* const* bases, int pixels, int16_t* sums) {
+    panel_of<8, 1>(block, words, places, x, bases, pixels, sums);
 }
 
 }  // namespace

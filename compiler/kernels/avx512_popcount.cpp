@@ -44,14 +44,14 @@ inline void tile(const uint8_t* block, int64_t words, const int64_t* places, con
 
 template <int P, int O>
 void panel_of(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-              const int32_t* const* bases, int16_t* sums) {
-    for (int p = 0; p < kPanel; p += P) tile<P, O>(block, words, places, x + p, bases + p, sums + p * O * kVector);
+              const int32_t* const* bases, int pixels, int16_t* sums) {
+    for (int p = 0; p < pixels; p += P) tile<P, O>(block, words, places, x + p, bases + p, sums + p * O * kVector);
 }
 
 void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-                   const int32_t* const* bases, int16_t* sums) {
-    if (width == kBlock) panel_of<4, 4>(block, words, places, x, bases, sums);
-    else panel_of<8, 2>(block, words, places, x, bases, sums);
+                   const int32_t* const* bases, int pixels, int16_t* sums) {
+    if (width == kBlock) panel_of<4, 4>(block, words, places, x, bases, pixels, sums);
+    else panel_of<8, 2>(block, words, places, x, bases, pixels, sums);
 }
 
 int64_t spin(int64_t turns) {

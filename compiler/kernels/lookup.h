@@ -62,14 +62,14 @@ inline void count(const uint8_t* block, int64_t words, const int64_t* places, co
 // The weights of some words stay in the nearest cache for all pixels.
 template <int P, int O>
 void panel_of(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-              const int32_t* const* bases, int16_t* sums) {
+              const int32_t* const* bases, int pixels, int16_t* sums) {
     alignas(64) uint16_t wide[kPanel * O * kVector] = {};
     for (int64_t first = 0; first < words; first += kWordsOfBytes) {
         const int64_t some = words - first < kWordsOfBytes ? words - first : kWordsOfBytes;
-        for (int p = 0; p < kPanel; p += P)
+        for (int p = 0; p < pixels; p += P)
             count<P, O>(block + first * 8 * O * kVector, some, places + first, x + p, wide + p * O * kVector);
     }
-    for (int p = 0; p < kPanel; ++p)
+    for (int p = 0; p < pixels; ++p)
         for (int o = 0; o < O * kVector; o += 16) {
             const __m256i differing = _mm256_load_si256((const __m256i*)(wide + p * O * kVector + o));
             const __m256i sum = _mm256_sub_epi16(sixteen(bases[p] + o), _mm256_add_epi16(differing, differing));
@@ -81,9 +81,11 @@ int64_t spin(int64_t turns) {
     Vector counts[8], table = zero(), places = zero();
     for (Vector& count : counts) count = zero();
     for (int64_t i = 0; i < turns; ++i) {
-        opaque(places);
 #pragma GCC unroll 8
-        for (Vector& count : counts) count = add_bytes(count, shuffle_bytes(table, places));
+        for (Vector& count : counts) {
+            opaque(places);  // else one look-up would do for all
+            count = add_bytes(count, shuffle_bytes(table, places));
+        }
     }
     for (Vector& count : counts) opaque(count);
     return turns * 8 * 4 * kVector;

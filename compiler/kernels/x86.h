@@ -292,7 +292,7 @@ void compute_panel(const Layer& layer, const Sizes& sizes, const Tensors& t, con
         x[p] = origin + sizes.offsets[pixel];
         bases[p] = sizes.bases + (sizes.patterns[pixel] * layer.groups + group) * padded + first;
     }
-    panel_of_sums(width, block, layer.taps * layer.words, sizes.places, x, bases, sums);
+    panel_of_sums(width, block, layer.taps * layer.words, sizes.places, x, bases, int(panel.count), sums);
     if (e.thresholds) to_bits(sums, panel, e, sizes, t, words_of(layer.groups * layer.outputs));
     else to_floats<>(sums, panel, layer, sizes, e, t);
 }

@@ -16,19 +16,20 @@ from frostline.errors import FileError, Offence
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BASELINE = "clipped STE"
-"""What gain is measured against: the tuned form of straight-through training."""
+BASELINE = "vanilla STE"
+"""What gain is measured against, as in the paper; the tuned form of it, with a clipped gradient, is a curve as well."""
 
 _COLOURS = ("#0072b2", "#d55e00")
 """Okabe and Ito's blue and vermilion, for the plain and the residual networks."""
 
 
 def draw(lines: Sequence[Line], picture: Path) -> None:
-    """Draw every study that has results on digits. Raises FileError where there are none."""
+    """Draw every study that has results on digits, of the first budget in the file. Raises FileError for none."""
     import matplotlib
     from matplotlib.figure import Figure
 
     lines = [line for line in current(lines) if line["data"] == "digits"]
+    lines = [line for line in lines if (line["epochs"], line["width"]) == (lines[0]["epochs"], lines[0]["width"])]
     answers = {name: answer(study, lines, "digits") for name, study in STUDIES.items()}
     drawn = [name for name, found in answers.items() if found]
     if not drawn:
@@ -51,7 +52,7 @@ def _gain(panel: Axes, name: str, found: Answer) -> None:
     study = STUDIES[name]
     kinds = dict.fromkeys(network.split("-")[0] for network in found)
     for kind, colour in zip(kinds, _COLOURS, strict=False):
-        for method, style in zip([one for one in study.methods if one != BASELINE], ("-", "--"), strict=False):
+        for method, style in zip([one for one in study.methods if one != BASELINE], (":", "-", "--"), strict=True):
             points = []
             for network, row in found.items():
                 if network.startswith(kind) and {method, BASELINE} <= row.keys():

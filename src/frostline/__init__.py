@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from frostline.errors import FrostlineError
 
 if TYPE_CHECKING:
+    from frostline.benching import Bench as Bench
+    from frostline.benching import bench as bench
     from frostline.compiler.capture import capture as capture
     from frostline.compiler.certificate import Certificate as Certificate
     from frostline.compiler.checkpoint import load_checkpoint as load_checkpoint
@@ -47,6 +49,7 @@ __version__ = "0.1.0"
 
 # Names are imported when they are first used, so that checking a spec does not load torch.
 _HOMES = {
+    "Bench": "benching",
     "Certificate": "compiler.certificate",
     "Diagnosis": "doctor",
     "Driver": "compiler.driver",
@@ -56,6 +59,7 @@ _HOMES = {
     "Program": "program",
     "ScheduleSpec": "schedules",
     "Site": "compiler.sites",
+    "bench": "benching",
     "capture": "compiler.capture",
     "compile": "program",
     "diagnose": "doctor",

@@ -198,6 +198,21 @@ def show(file: ModelFile) -> None:
     typer.echo(f"\n{contents(file)}")
 
 
+@app.command()
+def bench(
+    file: ModelFile,
+    against: Annotated[Path | None, typer.Option(help="The float original; else FILE on standard operators.")] = None,
+    provider: Annotated[str | None, typer.Option(help="cpu or cuda; CUDA by default where it is.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads within one operator.", min=1)] = 1,
+    batch: Annotated[int, typer.Option(help="Samples of one run.", min=1)] = 1,
+    seconds: Annotated[float, typer.Option(help="How long to measure, about.", min=0.1)] = 10.0,
+) -> None:
+    """Time a file against its float original, in turns; show its nodes, and what limits it."""
+    from frostline.benching import bench as bench_file
+
+    typer.echo(bench_file(file, against, provider=provider, threads=threads, batch=batch, seconds=seconds))
+
+
 def main() -> None:
     """Run the command line: errors are messages, not tracebacks, and every kind has its exit code."""
     try:

@@ -10,9 +10,10 @@ import frostline as fl
 
 def test_the_front_door_is_these_names_and_no_other() -> None:
     assert fl.__all__ == [
-        "FrostlineError", "Certificate", "Diagnosis", "Driver", "Graph", "Plan", "Probe", "Program", "ScheduleSpec",
-        "Site", "capture", "compile", "diagnose", "draw", "edit_spec", "export", "load_checkpoint", "load_spec",
-        "lower", "plan", "read_spec", "run", "save_checkpoint", "session", "sites", "verify",
+        "FrostlineError", "Bench", "Certificate", "Diagnosis", "Driver", "Graph", "Plan", "Probe", "Program",
+        "ScheduleSpec", "Site", "bench", "capture", "compile", "diagnose", "draw", "edit_spec", "export",
+        "load_checkpoint", "load_spec", "lower", "placement", "plan", "read_spec", "run", "save_checkpoint", "session",
+        "sites", "verify",
     ]  # fmt: skip
     assert all(getattr(fl, name).__doc__ for name in fl.__all__)
     assert set(fl.__all__) <= set(dir(fl))
