@@ -11,6 +11,7 @@ from frostline.passes.pack_weights import PackWeights
 from frostline.passes.settle_ties import SettleTies
 from frostline.passes.split_batch_norm import SplitBatchNorm
 from frostline.passes.split_bias import SplitBias
+from frostline.passes.use_kernels import UseKernels
 from frostline.passes.use_linear import UseLinear
 
 FREEZING: tuple[Pass, ...] = (
@@ -30,5 +31,6 @@ __all__ = [
     "SettleTies",
     "SplitBatchNorm",
     "SplitBias",
+    "UseKernels",
     "UseLinear",
 ]

@@ -46,6 +46,15 @@ class Writer:
         return set_facts(written, replace(line, name=name, shape=tuple(value.shape), dtype=value.dtype))
 
 
+def exchange(graph: Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    """Let a call of another function take a node's place, with all that is known of the node."""
+    with graph.module.graph.inserting_before(node):
+        call = graph.module.graph.call_function(function, arguments)
+    call.meta = dict(node.meta)
+    node.replace_all_uses_with(call)
+    graph.module.graph.erase_node(node)
+
+
 def combine(graph: Graph, product: Product, function: Callable[..., Any], value: fx.Node) -> None:
     """Let everything that reads a product read `function(product, value)`; `value` has one entry a channel."""
     nodes, node, spatial = graph.module.graph, product.node, product.operation.spatial

@@ -10,7 +10,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -37,13 +37,13 @@ from frostline.compiler.invariants import (
     on_bits,
     packed,
 )  # fmt: skip
-from frostline.compiler.operations import Operation
-from frostline.compiler.products import Product, products_of
+from frostline.compiler.products import products_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
-from frostline.passes.lowering import operators  # noqa: F401  (defines torch.ops.frostline)
 from frostline.passes.lowering.flat import Flat
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
+from frostline.passes.use_kernels import bit_operator
+from frostline.passes.writing import exchange
 from frostline.schedules import SIGNS, ZERO_ONE, Levels
 
 _BINARIZERS: dict[Levels, Any] = {
@@ -76,20 +76,20 @@ def _use_operators(graph: Graph) -> None:
     nodes = graph.module.graph
     for product in products_of(graph):
         if on_bits(product):
-            _replace(nodes, product.node, *_on_bits(product))
+            exchange(graph, product.node, *bit_operator(product))
         elif is_binary(product.activation) and is_binary(product.weight):
             _round(nodes, product.node)
     for node in list(nodes.nodes):
         name = str(facts(node).name)
         if is_unpack(node) and node.users:
             arguments = (*node.args, list(facts(node).shape or ()), name)
-            _replace(nodes, node, torch.ops.frostline.unpack.default, arguments)
+            exchange(graph, node, torch.ops.frostline.unpack.default, arguments)
         elif is_unpack(node):
             nodes.erase_node(node)
         elif is_binarize_at(node):
-            _replace(nodes, node, _BINARIZERS_AT[levels_of(node)], (*node.args, name))
+            exchange(graph, node, _BINARIZERS_AT[levels_of(node)], (*node.args, name))
         elif is_binarize(node):
-            _replace(nodes, node, _BINARIZERS[levels_of(node)], (node.args[0], name))
+            exchange(graph, node, _BINARIZERS[levels_of(node)], (node.args[0], name))
     graph.module.recompile()
 
 
@@ -102,60 +102,10 @@ def _prepare(graph: Graph) -> None:
             node.target = torch.topk
 
 
-def _replace(nodes: fx.Graph, node: fx.Node, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    with nodes.inserting_before(node):
-        new = nodes.call_function(function, arguments)
-    new.meta = dict(node.meta)
-    node.replace_all_uses_with(new)
-    nodes.erase_node(node)
-
-
 def _round(nodes: fx.Graph, node: fx.Node) -> None:
     with nodes.inserting_after(node):
         rounded = nodes.call_function(torch.round, (node,))
     node.replace_all_uses_with(rounded, delete_user_cb=lambda user: user is not rounded)
-
-
-def _on_bits(product: Product) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    """The operator of a product that is computed on bits, and its arguments."""
-    operation, arguments = product.operation, product.operation.bind(product.node)
-    bits, inputs = product.weight.args
-    assert isinstance(bits, fx.Node)
-    names = _operand(product.activation), str(facts(product.node).name)
-    if not operation.spatial:
-        return torch.ops.frostline.binary_linear.default, (product.activation, bits, inputs, *names)
-    kernel = list((facts(bits).shape or ())[1:-1])
-    window = (
-        kernel,
-        _each(arguments["stride"], operation),
-        _pads(arguments["padding"], kernel, arguments["dilation"], operation),
-        _each(arguments["dilation"], operation),
-        arguments["groups"],
-    )
-    return torch.ops.frostline.binary_conv.default, (product.activation, bits, inputs, *window, *names)
-
-
-def _operand(source: fx.Node) -> str:
-    """What an activation consists of: signs, zero_one, or floats."""
-    if not is_binary(source):
-        return "floats"
-    return "zero_one" if levels_of(source) == ZERO_ONE else "signs"
-
-
-def _each(value: int | Sequence[int], operation: Operation) -> list[int]:
-    return [value] * operation.spatial if isinstance(value, int) else list(value) * (operation.spatial // len(value))
-
-
-def _pads(
-    padding: str | int | Sequence[int], kernel: list[int], dilation: int | Sequence[int], operation: Operation
-) -> list[int]:
-    if padding == "valid":
-        return [0] * 2 * operation.spatial
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(_each(dilation, operation), kernel, strict=True)]
-        return [total // 2 for total in totals] + [total - total // 2 for total in totals]
-    assert not isinstance(padding, str)
-    return _each(padding, operation) * 2
 
 
 def _export(graph: Graph) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from frostline.compiler.bits import pack
 from frostline.compiler.exported import DOMAIN
-from frostline.passes.lowering import operators  # noqa: F401
+from frostline.compiler.kernels import operators  # noqa: F401
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, functions
 
 

@@ -1,4 +1,8 @@
-"""The binary operations as torch operators, so that an exporter carries them through as what they are."""
+"""The binary operations as torch operators: an exporter and a compiler carry them through as what they are.
+
+Products of signs run on the kernels where there are some; all others, and where nothing builds the kernels, on the
+unpacked weights. Tracing with fake tensors asks for shapes alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from torch import Tensor
 
 from frostline.compiler import bits as packing
 from frostline.compiler import masks
+from frostline.compiler.kernels import prepared
+from frostline.compiler.kernels.cpu import Window
 from frostline.schedules import ZERO_ONE
 
 _CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -39,7 +45,8 @@ def binarize_zero_one_at(x: Tensor, thresholds: Tensor, high: Tensor, site: str)
 @torch.library.custom_op("frostline::binary_linear", mutates_args=())
 def binary_linear(x: Tensor, bits: Tensor, inputs: int, operand: str, site: str) -> Tensor:
     """The product of an activation `[..., inputs]` and packed weights."""
-    return torch.nn.functional.linear(x, packing.unpack(bits, inputs))
+    sums = prepared.sums(x, bits, inputs, Window()) if operand == "signs" else None
+    return torch.nn.functional.linear(x, packing.unpack(bits, inputs)) if sums is None else sums
 
 
 @torch.library.custom_op("frostline::binary_conv", mutates_args=())
@@ -56,10 +63,15 @@ def binary_conv(
     site: str,
 ) -> Tensor:
     """The convolution of an activation with packed weights; `pads` as ONNX has them, all begins before all ends."""
+    window = Window(tuple(kernel_shape), tuple(strides), tuple(pads), tuple(dilations), group)
+    sums = prepared.sums(x, bits, inputs, window) if operand == "signs" else None
+    if sums is not None:
+        return sums
     spatial = len(kernel_shape)
     before, after = pads[:spatial], pads[spatial:]
     padded = torch.nn.functional.pad(x, [p for pair in zip(before[::-1], after[::-1], strict=True) for p in pair])
-    return _CONVOLUTIONS[spatial](padded, packing.unpack(bits, inputs), None, strides, 0, dilations, group)
+    result = _CONVOLUTIONS[spatial](padded, packing.unpack(bits, inputs), None, strides, 0, dilations, group)
+    return result.contiguous()  # as the fake one is, and the kernels' own
 
 
 @torch.library.custom_op("frostline::unpack", mutates_args=())
