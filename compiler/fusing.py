@@ -7,7 +7,7 @@ from product to product where nothing between reads floats. What is computed is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,10 +80,11 @@ class _Fusion:
         self.makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
         self.readers = {}
         for place, node in enumerate(graph.node):
-            for name in node.input:
+            for name in _reads(node):
                 self.readers.setdefault(name, []).append(place)
         self.outputs = {value.name for value in graph.output}
-        self.held = {tensor.name: tensor for tensor in graph.initializer}
+        given = {value.name for value in graph.input}
+        self.held = {tensor.name: tensor for tensor in graph.initializer if tensor.name not in given}
         self.shapes = {value.name: _shape(value) for value in (*graph.value_info, *graph.input, *graph.output)}
 
     def run(self) -> None:
@@ -135,8 +136,8 @@ class _Fusion:
         adding = self._only_reader(one.floats)
         if adding is not None and adding.op_type == "Add":
             other = _other(adding, one.floats)
-            alike = self.shapes.get(other) is not None and self.shapes.get(other) == self.shapes.get(adding.output[0])
-            if alike and other not in self.held and other != one.floats:
+            shapes = [self.shapes.get(name) for name in (other, one.floats, adding.output[0])]
+            if shapes[0] is not None and shapes.count(shapes[0]) == 3 and other not in self.held:
                 self._absorb(one, adding)
                 one.residual, one.floats = other, adding.output[0]
         clip = self._only_reader(one.floats)
@@ -144,7 +145,7 @@ class _Fusion:
             limits = [self._number(name) for name in (*clip.input[1:], "", "")[:2]]
             if None not in limits:
                 self._absorb(one, clip)
-                one.limits = self._hold(f"{one.node.name}/limits", np.array(limits, np.float32))
+                one.limits = self._hold(f"{one.node.output[0]}/limits", np.array(limits, np.float32))
                 one.floats = clip.output[0]
         return one
 
@@ -160,7 +161,10 @@ class _Fusion:
     def _number(self, name: str) -> float | None:
         """The number that a name stands for, where it is a constant of type float."""
         maker = self.nodes[self.makers[name]] if name in self.makers else None
-        if maker is not None and maker.op_type in ("CastLike", "Cast"):
+        if maker is not None and (
+            maker.op_type == "CastLike"
+            or (maker.op_type == "Cast" and _attributes(maker)["to"] == onnx.TensorProto.FLOAT)
+        ):
             return self._number(maker.input[0])
         if maker is not None and maker.op_type == "Constant":
             value = next(iter(_attributes(maker).values()))
@@ -187,7 +191,7 @@ class _Fusion:
     def _filled(self, one: _Fused, name: str, value: float) -> str:
         """A factor or term that changes nothing: x * 1 is x, and so is x + -0, also where x is -0."""
         array = np.full(self.held[one.node.input[1]].dims[0], value, np.float32)
-        return self._hold(f"{one.node.name}/{name}", array)
+        return self._hold(f"{one.node.output[0]}/{name}", array)
 
     def _hold(self, name: str, array: np.ndarray[Any, Any]) -> str:
         self.model.graph.initializer.append(numpy_helper.from_array(array, name))
@@ -214,7 +218,13 @@ class _Fusion:
         outputs = self.held[one.node.input[1]].dims[0] if one.node.input[1] in self.held else -1
         axes = len(_attributes(one.node)["kernel_shape"]) if one.conv else 0
         wanted = [outputs] + [1] * axes
-        return all(name in self.held and _without_ones(self.held[name].dims, len(wanted)) == wanted for name in names)
+        rank = len(self.shapes.get(one.node.output[0]) or wanted)
+        return all(
+            name in self.held
+            and len(self.held[name].dims) <= rank
+            and _without_ones(self.held[name].dims, len(wanted)) == wanted
+            for name in names
+        )
 
     def _takes_bits(self, one: _Fused) -> bool:
         return one.groups == 1 or int(_attributes(one.node)["inputs"][0]) % 32 == 0
@@ -251,9 +261,19 @@ def _read(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto
     read, kept = set(outputs), []
     for node in reversed(nodes):
         if read.intersection(node.output):
-            read.update(node.input)
+            read.update(_reads(node))
             kept.append(node)
     return kept[::-1]
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that a node reads, those inside of its branches or its body included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _reads(inner)
+            yield from (value.name for value in graph.output)
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:

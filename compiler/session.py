@@ -41,7 +41,7 @@ def session(
     `provider` is "cpu" or "cuda"; by default CUDA where the session really gets it, else the CPU. `threads` bounds the
     threads within one operator. On the CPU binary products run in the library of kernels, which is built when it is
     first needed; where it cannot be built they run as standard operators, with a warning, and give the same numbers.
-    `kernels` true refuses to do without it, and false does. `placement` tells what runs where.
+    `kernels` true asks for it, and so for the CPU, and false does without it. `placement` tells what runs where.
 
     Raises UsageError when the session does not get the provider or the kernels that were asked for, and FileError when
     the file is not a model.
@@ -60,6 +60,10 @@ def opened(
     if provider is not None and provider not in PROVIDERS:
         remedy = f"the providers are: {', '.join(PROVIDERS)}"
         raise UsageError(f'there is no provider "{provider}"', [Offence("unknown provider", remedy=remedy)])
+    if kernels and provider == "cuda":
+        offence = Offence("the kernels run on the CPU", remedy='ask for the provider "cpu", or do not ask for kernels')
+        raise UsageError("kernels and the provider cuda do not go together", [offence])
+    provider = "cpu" if kernels else provider
     if not Path(path).is_file():
         raise FileError(f"cannot read {path}", [Offence("there is no such file")])
     failure = f"{path} cannot be opened in ONNX Runtime"
@@ -84,7 +88,7 @@ def _kernels(*, required: bool) -> Path | None:
     except UsageError as error:
         if required:
             raise
-        warnings.warn(f"binary products run as standard operators: {error}", stacklevel=3)
+        warnings.warn(f"binary products run as standard operators: {error}", stacklevel=4)
         return None
 
 

@@ -7,8 +7,9 @@ Bits lie as in `compiler.bits`: a set bit is +1, 32 channels a word. Activations
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,12 @@ def loaded() -> ctypes.CDLL:
 
 
 def opened(path: Path) -> ctypes.CDLL:
-    """A library, with the types that it returns."""
-    found = ctypes.CDLL(str(path))
+    """A library, with the types that it returns. Raises UsageError for a file that is none."""
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError as error:
+        offence = Offence(str(error), remedy=f"remove {path}, and it is built anew")
+        raise UsageError("the library of kernels cannot be loaded", [offence]) from error
     found.frostline_engines.restype = found.frostline_engine.restype = ctypes.c_char_p
     found.frostline_product.restype = ctypes.c_void_p
     found.frostline_limit.restype = found.frostline_clock.restype = ctypes.c_double
@@ -65,7 +70,7 @@ def clock() -> float:
 
 def pack(x: Tensor, *, rows: bool = False) -> Tensor:
     """The bits of a float activation `[batch, channels, *pixels]`, or `[..., channels]` where it is rows."""
-    x = x.detach().float().contiguous()
+    x = _floats(x)
     channels = x.shape[-1] if rows else x.shape[1]
     images = 1 if rows else x.shape[0]
     shape = x.shape[:-1] if rows else (x.shape[0], *x.shape[2:])
@@ -93,7 +98,7 @@ class Window:
     groups: int = 1
 
 
-@dataclass
+@dataclass(eq=False)
 class Product:
     """A convolution or a linear layer of binary operands, its weights ready for the processor.
 
@@ -115,20 +120,22 @@ class Product:
     def __post_init__(self) -> None:
         window, self.weights = self.window, self.weights.detach().cpu().contiguous()
         _check(window, self.weights, self.inputs)
-        constants = [None if one is None else one.detach().float().flatten().contiguous() for one in self._constants()]
+        _check_constants(self)
+        constants = [None if one is None else _floats(one).flatten() for one in self._constants()]
         self._handle = self._call(
             loaded().frostline_product, _pointer(self.weights), self.outputs, self.inputs, len(window.kernel),
             window.kernel, window.strides, window.pads, window.dilations, window.groups, ctypes.c_int(self.rows),
             *map(_pointer, constants),
         )  # fmt: skip
+        weakref.finalize(self, loaded().frostline_free, ctypes.c_void_p(self._handle)).atexit = False
 
     def _constants(self) -> tuple[Tensor | None, ...]:
         limits = None if self.limits is None else torch.tensor(self.limits)
         return self.thresholds, self.high, self.scale, self.shift, limits
 
-    def __del__(self) -> None:
-        if "_handle" in self.__dict__:
-            loaded().frostline_free(ctypes.c_void_p(self._handle))
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is made anew: what the library holds has one owner."""
+        return type(self), tuple(getattr(self, one.name) for one in fields(self) if one.init)
 
     @property
     def rows(self) -> bool:
@@ -171,7 +178,7 @@ class Product:
         sizes, shape = self._shapes(x)
         floats, bits = torch.empty(shape), self._bits_like(shape)
         if residual is not None:
-            residual = residual.detach().float().contiguous()
+            residual = _floats(residual)
             if residual.shape != shape:
                 what = f"it has the shape {list(residual.shape)} in place of {list(shape)}"
                 raise UsageError("the residual cannot be added", [Offence(what)])
@@ -199,13 +206,12 @@ class Product:
             remedy = "ask for bits where there are thresholds, and for floats where there are none"
             raise UsageError("the product does not give this", [Offence("it has, or lacks, thresholds", remedy=remedy)])
         packed = x.dtype == torch.uint8
-        x = x.detach().contiguous() if packed else x.detach().float().contiguous()
-        if x.numel():
-            self._call(
-                loaded().frostline_run, ctypes.c_void_p(self._handle), 1 if self.rows else x.shape[0], len(sizes),
-                sizes, _pointer(None if packed else x), _pointer(x if packed else None), _pointer(residual),
-                _pointer(floats), _pointer(bits), threads or torch.get_num_threads(),
-            )  # fmt: skip
+        x = x.detach().cpu().contiguous() if packed else _floats(x)
+        self._call(
+            loaded().frostline_run, ctypes.c_void_p(self._handle), 1 if self.rows else x.shape[0], len(sizes),
+            sizes, _pointer(None if packed else x), _pointer(x if packed else None), _pointer(residual),
+            _pointer(floats), _pointer(bits), threads or torch.get_num_threads(),
+        )  # fmt: skip
 
     def _sizes(self, x: Tensor, packed: bool) -> tuple[int, ...]:
         channels = self.inputs * self.window.groups
@@ -241,6 +247,29 @@ def _check(window: Window, bits: Tensor, inputs: int) -> None:
         faults.append(Offence(f"the bits are {bits.dtype} of shape {list(bits.shape)} in place of uint8 {wanted}"))
     if faults:
         raise UsageError("the kernels refuse this product", faults)
+
+
+def _check_constants(product: Product) -> None:
+    """It reads one number an output."""
+    pairs = (("thresholds", "high"), ("scale", "shift"))
+    faults = [
+        Offence(f"{name} comes without {other}", remedy="give it both, or neither")
+        for pair in pairs
+        for name, other in (pair, pair[::-1])
+        if getattr(product, name) is not None and getattr(product, other) is None
+    ] + [
+        Offence(f"{name} has {value.numel()} entries for {product.outputs} outputs", remedy="give it one an output")
+        for pair in pairs
+        for name in pair
+        if (value := getattr(product, name)) is not None and value.numel() != product.outputs
+    ]
+    if faults:
+        raise UsageError("the kernels refuse this product", faults)
+
+
+def _floats(tensor: Tensor) -> Tensor:
+    """Its numbers as they are read."""
+    return tensor.detach().to("cpu", torch.float32).contiguous()
 
 
 def _native(value: Any) -> Any:

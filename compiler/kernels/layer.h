@@ -65,10 +65,11 @@ struct Engine {
     int64_t (*spin)(int64_t turns);
 };
 
+// Static, so that no file uses what another was compiled to, for instructions that the processor may lack.
 // The number of outputs in a block, where so many are left.
-inline int64_t block_width(int64_t left) { return left > 32 ? kBlock : 32; }
-inline int64_t words_of(int64_t channels) { return (channels + 31) / 32; }
-inline int64_t padded_outputs(int64_t outputs) {
+static inline int64_t block_width(int64_t left) { return left > 32 ? kBlock : 32; }
+static inline int64_t words_of(int64_t channels) { return (channels + 31) / 32; }
+static inline int64_t padded_outputs(int64_t outputs) {
     int64_t whole = outputs / kBlock * kBlock;
     return whole + (outputs > whole ? block_width(outputs - whole) : 0);
 }

@@ -27,7 +27,10 @@ void on_threads(int64_t threads, int64_t count, const std::function<void(int64_t
         for (int64_t i; (i = next++) < count;) task(i);
     };
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < std::min(threads, count); ++i) others.emplace_back(work);
+    try {
+        for (int64_t i = 1; i < std::min(threads, count); ++i) others.emplace_back(work);
+    } catch (const std::exception&) {  // no more threads are to be had: fewer do the work
+    }
     work();
     for (std::thread& other : others) other.join();
 }

@@ -4,6 +4,7 @@
 // stand for several nodes of a file, which `compiler/fusing.py` puts together: `FusedConv` and `FusedLinear` take the
 // float before its sign is taken, `PackedConv` and `PackedLinear` take bits, and all give floats, bits, or both.
 
+#include <algorithm>
 #include <cstring>
 #include <exception>
 #include <stdexcept>
@@ -139,17 +140,14 @@ struct Kernel {
         const size_t rank = x.shape.size();
         const int64_t channels = kind->packed ? words_of(product->inputs()) * 4 : product->inputs();
         const bool last = kind->packed || !kind->conv;
-        if (rank < 2 || x.shape[last ? rank - 1 : 1] != channels) throw Failed("x has not as many channels as the weights");
+        if (rank < (kind->conv ? 2 : 1) || x.shape[last ? rank - 1 : 1] != channels) throw Failed("x has not as many channels as the weights");
         if (!kind->conv) return {x.size() / channels, 1};
         return last ? std::vector<int64_t>(x.shape.begin() + 1, x.shape.end() - 1) : std::vector<int64_t>(x.shape.begin() + 2, x.shape.end());
     }
 
     void compute(OrtKernelContext* context) const {
         const Tensor x = input(context, kX);
-        if (!x.size()) {
-            if (kind->conv && x.shape[0]) throw Failed("x has no pixels");
-        }
-        const std::vector<int64_t> in = x.size() || kind->conv ? sizes(x) : std::vector<int64_t>{0, 1};
+        const std::vector<int64_t> in = sizes(x);
         std::vector<int64_t> floats, bits;  // the shapes of the results
         const int64_t words = words_of(product->outputs()) * 4;
         if (kind->conv) {
@@ -171,8 +169,8 @@ struct Kernel {
             if (residual.data && residual.shape != floats) throw Failed("the residual has another shape than the result");
             t.residual = static_cast<const float*>(residual.data);
         }
+        if (std::find(floats.begin(), floats.end(), 0) != floats.end()) return;
         if (product->gives_bits() ? !t.y_bits : !t.y) throw Failed("nobody reads what it gives");
-        if (!x.size()) return;
         product->run(in, t, [&](int64_t count, const std::function<void(int64_t)>& task) {
             if (count == 1) return task(0);
             const auto call = [](void* data, size_t i) { (*static_cast<const std::function<void(int64_t)>*>(data))(int64_t(i)); };
@@ -253,7 +251,7 @@ ort::CustomOp pack_op() {
             const OrtValue* value = nullptr;
             ensure(api, api.KernelContext_GetInput(context, 0, &value));
             const Tensor x = tensor(api, value);
-            if (x.shape.size() < 2) throw Failed("x has no channels");
+            if (x.shape.size() < (own.rows ? 1 : 2)) throw Failed("x has no channels");
             const int64_t channels = own.rows ? x.shape.back() : x.shape[1], images = own.rows ? 1 : x.shape[0];
             std::vector<int64_t> shape = x.shape;
             if (!own.rows) shape.erase(shape.begin() + 1), shape.push_back(0);
@@ -269,11 +267,13 @@ ort::CustomOp pack_op() {
                 uint32_t* bits;
                 int64_t channels, pixels;
                 bool rows;
-            } work = {static_cast<const float*>(x.data), static_cast<uint32_t*>(bits), channels, pixels, own.rows != 0};
+                const Engine* engine;
+            } work = {static_cast<const float*>(x.data), static_cast<uint32_t*>(bits), channels, pixels, own.rows != 0,
+                      chosen_engine() ? chosen_engine() : engines().front()};
             const auto call = [](void* data, size_t i) {
                 const Work& w = *static_cast<const Work*>(data);
                 const int64_t at = int64_t(i) * w.pixels;
-                engines().front()->pack(w.x + at * w.channels, w.channels, w.pixels, w.rows, w.bits + at * words_of(w.channels));
+                w.engine->pack(w.x + at * w.channels, w.channels, w.pixels, w.rows, w.bits + at * words_of(w.channels));
             };
             ensure(api, api.KernelContext_ParallelFor(context, call, size_t(images), 0, &work));
         });

@@ -73,7 +73,7 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     if (window.pads.size() != 2 * axes) throw std::invalid_argument("pads has not two entries for each axis");
     spread({window.pads.begin(), window.pads.begin() + axes}, axes, 0, layer_.before, "pads");
     spread({window.pads.begin() + axes, window.pads.end()}, axes, 0, layer_.after, "pads");
-    layer_.taps = product_of(layer_.kernel), layer_.words = words_of(inputs);
+    layer_.taps = product_of(layer_.kernel), layer_.words = words_of(inputs), axes_ = rows ? 2 : axes;
 
     engine_ = engine ? engine : engines().front();
     if (layer_.taps * inputs > engine_->longest) engine_ = scalar_engine();
@@ -112,7 +112,7 @@ void Product::binarize_at(const float* thresholds, const float* high) {
     flips_.assign(size_t(words_of(count) + kBlock / 32), 0);
     for (int64_t o = 0; o < count; ++o) {
         const float limit = float(layer_.taps * layer_.inputs + 1), smallest = std::ceil(thresholds[o]);
-        thresholds_[size_t(o)] = int32_t(std::min(std::max(smallest, -limit), limit));
+        thresholds_[size_t(o)] = int32_t(smallest < limit ? std::max(smallest, -limit) : limit);  // nothing reaches NaN
         if (high[o] < 0) flips_[size_t(o / 32)] |= 1u << o % 32;
     }
     if (layer_.groups > 1 && layer_.outputs % 32) throw std::invalid_argument("the groups have no whole words of outputs");
@@ -134,7 +134,7 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
     auto placed = std::make_shared<Placed>();
     placed->in_sizes = in_sizes;
     Sizes& s = placed->sizes;
-    spread(in_sizes, in_sizes.size(), 0, s.in, "the input");
+    spread(in_sizes, axes_, 0, s.in, "the input");
     for (int i = 0; i < kAxes - int(in_sizes.size()); ++i) s.in[i] = 1;
     for (int i = 0; i < kAxes; ++i) {
         const int64_t span = layer_.dilations[i] * (layer_.kernel[i] - 1) + 1, full = s.in[i] + layer_.before[i] + layer_.after[i];
@@ -186,9 +186,11 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
 }
 
 void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const ParallelFor& parallel_for) {
+    if (layer_.groups > 1 && ((t.x_bits && layer_.inputs % 32) || (t.y_bits && layer_.outputs % 32)))
+        throw std::invalid_argument("bits need groups of whole words, of 32 channels");
+    if (t.batch == 0 || (layer_.rows && in_sizes.front() == 0)) return;
     const std::shared_ptr<const Placed> placed = place(in_sizes);
     const Sizes& s = placed->sizes;
-    if (t.batch * s.pixels_out == 0) return;
     const Epilogue epilogue = {thresholds_.empty() ? nullptr : thresholds_.data(), flips_.data(),
                                scale_.empty() ? nullptr : scale_.data(), shift_.data(),
                                limits_.empty() ? nullptr : limits_.data()};
@@ -196,7 +198,7 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
     static thread_local std::unique_ptr<Aligned> memory;
     static thread_local int64_t room = 0;
     const int64_t need = t.batch * s.pixels_padded * layer_.groups * layer_.words * engine_->word_bytes + 64;
-    if (room < need) memory.reset(), memory = std::make_unique<Aligned>(need), room = need;
+    if (room < need) room = 0, memory.reset(), memory = std::make_unique<Aligned>(need), room = need;
     t.prepared = memory->data();
 
     const int64_t rows = s.padded[0] * s.padded[1], per_task = std::max<int64_t>(1, (1 << 17) / (1 + s.padded[2] * layer_.groups * layer_.words * 32));

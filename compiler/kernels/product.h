@@ -47,6 +47,7 @@ class Product {
 
     // The spatial sizes of the result. Throws std::invalid_argument where the kernel does not fit.
     std::vector<int64_t> out_sizes(const std::vector<int64_t>& in_sizes);
+    // Throws std::invalid_argument for bits in groups of channels that fill no whole words.
     void run(const std::vector<int64_t>& in_sizes, Tensors tensors, const ParallelFor& parallel_for);
 
     const Engine& engine() const { return *engine_; }
@@ -62,6 +63,7 @@ class Product {
     std::shared_ptr<const Placed> place(const std::vector<int64_t>& in_sizes);
 
     Layer layer_{};
+    size_t axes_;  // of an input; rows have two
     const Engine* engine_;
     std::vector<Block> blocks_;
     std::unique_ptr<Aligned> weights_;

@@ -125,8 +125,10 @@ void pack_bits(const float* x, int64_t channels, int64_t pixels, bool rows, uint
     }
 }
 
-inline __m256i sixteen(const int32_t* x) {  // int32 as int16, saturated
-    __m256i packed = _mm256_packs_epi32(_mm256_loadu_si256((const __m256i*)x), _mm256_loadu_si256((const __m256i*)(x + 8)));
+// The low halves of int32: a base may be twice the largest sum, as what is taken from it may be.
+inline __m256i sixteen(const int32_t* x) {
+    const __m256i half = _mm256_set1_epi32(0xffff), low = _mm256_and_si256(half, _mm256_loadu_si256((const __m256i*)x));
+    const __m256i packed = _mm256_packus_epi32(low, _mm256_and_si256(half, _mm256_loadu_si256((const __m256i*)(x + 8))));
     return _mm256_permute4x64_epi64(packed, 0xd8);
 }
 
@@ -189,7 +191,8 @@ struct Floats {
         __m256 y = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(sums));
         if (kScale) y = _mm256_add_ps(_mm256_mul_ps(y, scale), shift);
         if (kResidual) y = _mm256_add_ps(y, residual);
-        if (kLimits) y = _mm256_min_ps(_mm256_max_ps(y, _mm256_broadcast_ss(e.limits)), _mm256_broadcast_ss(e.limits + 1));
+        // Of NaN, or of zeros of two signs, the second operand is chosen: the value, as Clip does.
+        if (kLimits) y = _mm256_min_ps(_mm256_broadcast_ss(e.limits + 1), _mm256_max_ps(_mm256_broadcast_ss(e.limits), y));
         return y;
     }
 

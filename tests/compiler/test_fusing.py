@@ -10,12 +10,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper, parser
 from torch import Tensor, nn
 
 import frostline as fl
+from frostline.compiler import bits as packing
 from frostline.compiler.exported import DOMAIN
 from frostline.compiler.fusing import fuse
 from frostline.compiler.kernels import cpu
+from frostline.passes.lowering.functions import functions
+from tests.compiler.kernels.signs import signs
 from tests.models.integers import BiReal, Flattened, Residual, Shortcut, Tokens, conv
 from tests.models.small import chain, spec
 
@@ -165,3 +169,125 @@ def test_an_integer_that_is_an_output_is_still_one() -> None:
     assert [output.name for output in fused.graph.output] == [
         name for node in fused.graph.node for name in node.output if node.op_type == "FusedConv"
     ]
+
+
+HEAD = '<ir_version: 10, opset_import: ["": 21, "frostline": 1]> g'
+CONV = """frostline.BinaryConv<inputs = [8], kernel_shape = [1, 1], strides = [1, 1], pads = [0, 0, 0, 0],
+          dilations = [1, 1], group = 1>"""
+CONSTANTS: dict[str, np.ndarray[Any, Any]] = {
+    "w": packing.pack(signs(8, 8, 1, 1)).numpy(),
+    "v": packing.pack(signs(8, 8, 1, 1, seed=5)).numpy(),
+    "matrix": packing.pack(signs(8, 8, seed=7)).numpy(),
+    "factor": np.linspace(-1, 1, 8, dtype=np.float32).reshape(8, 1, 1),
+    "deep": np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 1, 8, 1, 1),
+    "wide": np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 1, 8),
+    "along": np.linspace(-1, 1, 8, dtype=np.float32).reshape(8, 1),
+    "thresholds": np.array([np.nan, np.inf, -np.inf, 0.5, -0.5, 0, 8, -8], np.float32).reshape(8, 1, 1),
+    "high": np.array([1, 1, 1, -1, -1, 1, 1, 1], np.float32).reshape(8, 1, 1),
+    **{
+        name: np.array(value, np.float32)
+        for name, value in (("minus", -1), ("zero", 0), ("tenth", 0.1), ("one", 1), ("six", 6))
+    },
+}
+
+
+def by_hand(signature: str, body: str) -> onnx.ModelProto:
+    """A model of these nodes, in which `x` is binary as `b`, and goes through a convolution to `p`."""
+    nodes = f"b = frostline.Binarize(x) p = CONV(b, w) {body}".replace("CONV", CONV)
+    model = parser.parse_model(f"{HEAD} {signature} {{ {nodes} }}")
+    given = {value.name for value in model.graph.input}
+    read = {name for node in model.graph.node for name in node.input} - given
+    model.graph.initializer.extend(
+        numpy_helper.from_array(CONSTANTS[name], name) for name in sorted(read & {*CONSTANTS})
+    )
+    used = sorted({node.op_type for node in model.graph.node if node.domain == DOMAIN})
+    model.functions.extend(functions()[name] for name in used)
+    return model
+
+
+IMAGE, RESULT = "float[n, 8, h, w] x", "float[n, 8, h, w] y"
+BY_HAND: dict[str, tuple[str, str]] = {
+    "a value and what it is clipped to, both made binary": (
+        f"({IMAGE}) => ({RESULT})",
+        """q = Clip(p, minus, one) c = frostline.Binarize(q) d = frostline.Binarize(p)
+           r = CONV(c, v) s = CONV(d, w) y = Add(r, s)""",
+    ),
+    "a sum that makes the product larger": (
+        f"(float[n, 8, 1, 1] x, float[n, 8, h, w] z) => ({RESULT}) <float[n, 8, 1, 1] q>",
+        "q = Mul(p, factor) y = Add(q, z)",
+    ),
+    "nodes without names that have limits of their own": (
+        f"({IMAGE}) => ({RESULT})",
+        "q = Clip(p, minus, one) r = CONV(b, v) s = Clip(r, zero, six) y = Add(q, s)",
+    ),
+    "a factor of more axes than the product": (f"({IMAGE}) => (float[1, n, 8, h, w] y)", "y = Mul(p, deep)"),
+    "a factor of a linear layer, of more axes": (
+        "(float[n, 8, 1, 1] x, float[n, 8] z) => (float[1, n, 8] y, float[n, 8, 1, 1] p)",
+        "c = frostline.Binarize(z) q = frostline.BinaryLinear<inputs = [8]>(c, matrix) y = Mul(q, wide)",
+    ),
+    "a factor of a linear layer along another axis": (
+        "(float[n, 8, 1, 1] x, float[n, 8, 8] z) => (float[n, 8, 8] y, float[n, 8, 1, 1] p)",
+        "c = frostline.Binarize(z) q = frostline.BinaryLinear<inputs = [8]>(c, matrix) y = Mul(q, along)",
+    ),
+    "a linear layer of one row": (
+        "(float[n, 8, 1, 1] x, float[8] z) => (float[8] y, float[n, 8, 1, 1] p)",
+        "c = frostline.Binarize(z) y = frostline.BinaryLinear<inputs = [8]>(c, matrix)",
+    ),
+    "limits of numbers that were rounded": (
+        f"({IMAGE}) => ({RESULT})",
+        """half = Cast<to = 10>(tenth) top = Cast<to = 1>(half) q = Mul(p, factor) y = Clip(q, minus, top)""",
+    ),
+    "limits that keep a zero's sign": (f"({IMAGE}) => ({RESULT})", "q = Mul(p, factor) y = Clip(q, zero, six)"),
+    "limits that cross": (f"({IMAGE}) => ({RESULT})", "q = Mul(p, factor) y = Clip(q, one, minus)"),
+    "limits of a sum that is no number": (
+        f"(float[n, 8, h, w] x, float[n, 8, h, w] nan) => ({RESULT}) <float[n, 8, h, w] p, float[n, 8, h, w] q>",
+        "q = Add(p, nan) y = Clip(q, minus, one)",
+    ),
+    "signs of what is no number": (
+        f"(float[n, 8, h, w] x, float[n, 8, h, w] nan) => ({RESULT})",
+        "q = Clip(nan, minus, one) c = frostline.Binarize(q) r = CONV(c, v) y = Add(p, r)",
+    ),
+    "a product added to itself": (f"({IMAGE}) => ({RESULT}) <float[n, 8, h, w] p>", "y = Add(p, p)"),
+    "a product added to what comes from it": (
+        f"({IMAGE}) => ({RESULT}) <float[n, 8, h, w] p, float[n, 8, h, w] q>",
+        "q = Neg(p) y = Add(p, q)",
+    ),
+    "a product added to a later one": (
+        f"({IMAGE}) => ({RESULT}) <float[n, 8, h, w] p, float[n, 8, h, w] q>",
+        "r = CONV(b, v) q = Mul(r, factor) y = Add(p, q)",
+    ),
+    "thresholds that are no integers": (
+        f"({IMAGE}) => ({RESULT})",
+        "c = frostline.BinarizeAt(p, thresholds, high) y = CONV(c, v)",
+    ),
+    "levels that are given": (
+        f"({IMAGE}) => ({RESULT}, float[n, 8, h, w] c)",
+        "c = frostline.BinarizeAt(p, thresholds, high) y = CONV(c, v)",
+    ),
+    "branches that read a product": (
+        f"({IMAGE}, bool[] z) => ({RESULT})",
+        """q = Mul(p, factor)
+           y = If(z)<then_branch = t () => (float[n, 8, h, w] a) { a = Neg(p) },
+                     else_branch = e () => (float[n, 8, h, w] d) { d = Neg(q) }>""",
+    ),
+    "a factor that a caller may give": (f"({IMAGE}, float[8, 1, 1] factor) => ({RESULT})", "y = Mul(p, factor)"),
+    "no images": ("(float[0, 8, h, w] x) => (float[0, 8, h, w] y)", "y = Mul(p, factor)"),
+}
+
+
+@pytest.mark.parametrize(("signature", "body"), BY_HAND.values(), ids=BY_HAND)
+def test_nodes_that_look_as_if_they_could_be_put_together(signature: str, body: str, tmp_path: Path) -> None:
+    onnx.save(by_hand(signature, body), tmp_path / "m.onnx")
+    stock, own = (fl.session(tmp_path / "m.onnx", "cpu", kernels=kernels) for kernels in (False, True))
+    generator, given = np.random.default_rng(0), {}
+    free = {"n": 8, "h": 5, "w": 4}
+    for value in stock.get_inputs():
+        shape = [free[size] if isinstance(size, str) else size for size in value.shape]
+        given[value.name] = generator.normal(size=shape).astype(np.float32)
+        if value.name == "nan":
+            given[value.name][0, :, 0] = np.nan
+        if value.type == "tensor(bool)":
+            given[value.name] = np.array(True)
+    for expected, found in zip(stock.run(None, given), own.run(None, given), strict=True):
+        assert np.array_equal(found, expected, equal_nan=True)
+        assert np.array_equal(np.signbit(found), np.signbit(expected))

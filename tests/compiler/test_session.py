@@ -96,6 +96,12 @@ def test_a_model_without_a_node_of_ours_needs_no_kernels(path: Path, monkeypatch
     assert fl.session(path, "cpu").run(None, {"x": [-1.0]})[0].tolist() == [1.0]
 
 
+def test_kernels_are_those_of_the_cpu(ours: Path) -> None:
+    with pytest.raises(UsageError, match="kernels and the provider cuda do not go together"):
+        fl.session(ours, "cuda", kernels=True)
+    assert fl.session(ours, kernels=True).get_providers() == ["CPUExecutionProvider"]
+
+
 @pytest.mark.gpu
 def test_cuda_is_used_where_it_is(path: Path) -> None:
     assert fl.session(path).get_providers()[0] == "CUDAExecutionProvider"

@@ -69,3 +69,49 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CXX", compiler(tmp_path / "cc", WRITES))
     with pytest.raises(UsageError, match="FROSTLINE_CACHE"):
         build.library()
+
+
+def test_a_compiler_that_is_named_but_not_there(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", os.defpath)
+    for name in ("no-such-compiler -v", "'no-end"):
+        monkeypatch.setenv("CXX", name)
+        with pytest.raises(UsageError, match=f"there is no C\\+\\+ compiler `{name}`, which CXX names"):
+            build.library()
+
+
+def test_instructions_that_the_compiler_does_not_know_are_left_out(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f'case "$*" in *vpopcntdq*) echo "error: unrecognized" >&2; exit 1;; esac; {WRITES}'
+    monkeypatch.setenv("CXX", compiler(tmp_path / "old", script))
+    monkeypatch.setenv("PATH", os.defpath)
+    assert build.library().read_text() == "built\n"
+
+
+def test_other_flags_make_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build._digest(["c++"])
+    monkeypatch.setattr(build, "_INSTRUCTIONS", {"avx2": ("-mavx2", "-mfma")})
+    assert build._digest(["c++"]) != before
+
+
+def test_a_cache_in_which_no_file_can_be_made(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("CXX", compiler(tmp_path / "cc", WRITES))
+    monkeypatch.setattr("frostline.compiler.files.tempfile.mkstemp", full)
+    with pytest.raises(UsageError, match="No space left on device") as caught:
+        build.library()
+    assert "FROSTLINE_CACHE" in str(caught.value)
+
+
+def test_a_user_without_a_home(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("CXX", compiler(tmp_path / "cc", WRITES))
+    monkeypatch.delenv("FROSTLINE_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(UsageError, match="FROSTLINE_CACHE"):
+        build.library()

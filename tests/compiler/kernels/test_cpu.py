@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,3 +152,93 @@ def test_what_does_not_fit_is_refused() -> None:
         product.bits(signs(1, 8, 5, 5))
     with pytest.raises(UsageError, match='there is no engine "neon"'):
         cpu.choose("neon")
+
+
+def test_bits_of_groups_that_fill_no_words_are_refused() -> None:
+    window = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), groups=2)
+    product = Product(packing.pack(signs(10, 8, 1, 1)), 8, window)
+    x = signs(1, 16, 3, 3)
+    assert torch.equal(product.floats(x), expected(x, signs(10, 8, 1, 1), window))
+    with pytest.raises(UsageError, match="whole words"):
+        product.floats(cpu.pack(x))
+    with pytest.raises(UsageError, match="whole words"):
+        product.floats_and_bits(x)
+
+
+def test_padding_of_weights_that_lean_to_one_side() -> None:
+    window = Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+    for weight in (torch.ones(2, 3640, 3, 3), -torch.ones(2, 3640, 3, 3)):
+        x = signs(1, 3640, 3, 3)
+        assert torch.equal(Product(packing.pack(weight), 3640, window).floats(x), expected(x, weight, window))
+
+
+def test_nothing_reaches_a_threshold_that_is_no_number() -> None:
+    weight, thresholds = packing.pack(signs(2, 8)), torch.full((2,), float("nan"))
+    product = Product(weight, 8, thresholds=thresholds, high=torch.tensor([1.0, -1.0]))
+    assert product.bits(signs(1, 8))[0, 0] == 0b10
+
+
+def test_limits_leave_what_is_no_number_and_the_sign_of_zero() -> None:
+    weight, residual = packing.pack(torch.ones(1, 2)), torch.tensor([[float("nan")]])
+    x = torch.tensor([[1.0, -1.0]])
+    clipped = Product(weight, 2, limits=(0, 6))
+    assert clipped.floats(x, residual=residual).isnan().all()
+    negative = Product(weight, 2, scale=torch.tensor([-1.0]), shift=torch.tensor([-0.0]), limits=(0, 6))
+    assert negative.floats(x).signbit().all()
+
+
+def test_what_is_empty() -> None:
+    product = Product(packing.pack(signs(4, 8, 1, 1)), 8, Window((1, 1), (1, 1), (1, 1, 1, 1), (1, 1)))
+    assert product.floats(torch.empty(0, 8, 3, 3)).shape == (0, 4, 5, 5)
+    assert torch.equal(product.floats(torch.empty(2, 8, 0, 0)), torch.zeros(2, 4, 2, 2)), "all of it is padding"
+    assert Product(packing.pack(signs(4, 8)), 8).floats(torch.empty(0, 8)).shape == (0, 4)
+
+
+def test_copies_have_weights_of_their_own() -> None:
+    x, product = signs(3, 8), Product(packing.pack(signs(4, 8)), 8, scale=torch.ones(4), shift=torch.ones(4))
+    wanted = product.floats(x)
+    copies = [copy.deepcopy(product), copy.copy(product), pickle.loads(pickle.dumps(product))]  # noqa: S301  (its own)
+    del product
+    assert all(torch.equal(one.floats(x), wanted) for one in copies)
+
+
+def test_what_the_library_holds_is_freed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[int] = []
+    monkeypatch.setattr(cpu.loaded(), "frostline_free", lambda handle: freed.append(handle.value))
+    product = Product(packing.pack(signs(4, 8)), 8)
+    twin = copy.deepcopy(product)
+    del product
+    assert len(freed) == 1
+    del twin
+    assert len(set(freed)) == 2
+    with pytest.raises(UsageError):
+        Product(packing.pack(signs(4, 8)), 40)
+    assert len(freed) == 2
+
+
+def test_several_threads_run_one_product_on_inputs_of_several_sizes() -> None:
+    weight, window = signs(70, 33, 3, 3), Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+    product = Product(packing.pack(weight), 33, window)
+
+    def is_exact(index: int) -> bool:
+        x = signs(1 + index % 2, 33, 5 + index % 7, 4 + index % 3, seed=index)
+        return torch.equal(product.floats(x, threads=1 + index % 2), expected(x, weight, window))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(is_exact, range(60)))
+
+
+def test_constants_that_do_not_fit_are_refused() -> None:
+    weight, four = packing.pack(signs(4, 8)), torch.zeros(4)
+    with pytest.raises(UsageError, match="thresholds comes without high"):
+        Product(weight, 8, thresholds=four)
+    with pytest.raises(UsageError, match="shift comes without scale"):
+        Product(weight, 8, shift=four)
+    with pytest.raises(UsageError, match="scale has 3 entries for 4 outputs"):
+        Product(weight, 8, scale=four[:3], shift=four)
+
+
+def test_a_library_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "half.so").write_bytes(b"half a library")
+    with pytest.raises(UsageError, match=r"remove .*half\.so"):
+        cpu.opened(tmp_path / "half.so")
