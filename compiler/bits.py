@@ -13,6 +13,15 @@ from torch.nn import functional
 _WORD = 32
 
 
+def words(channels: int) -> int:
+    """How many words of 32 bits hold so many channels.
+
+    >>> words(32), words(33)
+    (1, 2)
+    """
+    return -(-channels // _WORD)
+
+
 def pack(signs: Tensor) -> Tensor:
     """The bits of a tensor of signs, uint8; entries >= 0 count as +1.
 

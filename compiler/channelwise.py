@@ -77,10 +77,15 @@ class Chains:
     integers: Mapping[fx.Node, Integer]
     flow: Flow
     evaluator: Evaluator
+    written: frozenset[Any]
+    """The names of parameters and buffers that calls write into."""
 
     @classmethod
     def of(cls, graph: Graph) -> Chains:
-        return cls(graph, integers_of(graph), flow_of(graph), Evaluator(graph.module, "cpu"))
+        flow = flow_of(graph)
+        targets = [target for node in graph.nodes if (target := written(node, graph)) is not None]
+        names = frozenset(owner.target for target in targets if (owner := flow.owners[target]).op == "get_attr")
+        return cls(graph, integers_of(graph), flow, Evaluator(graph.module, "cpu"), names)
 
     def ending_at(self, node: fx.Node, reader: fx.Node) -> Chain | None:
         """The chain that makes a value as a reader sees it; None where it does not begin at an integer."""
@@ -102,16 +107,11 @@ class Chains:
         if known is None or known.axis is None or rank + known.axis < 1 or not _own_writes(before):
             return None
         constants = [other for link, source in links for other in link.all_input_nodes if other is not source]
-        if any(each.target in self._written() for constant in constants for each in above(constant)):
+        if any(each.target in self.written for constant in constants for each in above(constant)):
             return None
         if not all(_alike_in_channels(link, source, rank, known.axis, self.evaluator) for link, source in links):
             return None
         return Chain(here, known.bound, known.axis, tuple(links), tuple(moves))
-
-    def _written(self) -> set[Any]:
-        """The names of parameters and buffers that calls write into."""
-        targets = [target for node in self.graph.nodes if (target := written(node, self.graph)) is not None]
-        return {owner.target for target in targets if (owner := self.flow.owners[target]).op == "get_attr"}
 
 
 def _own_writes(before: Mapping[fx.Node, fx.Node | None]) -> bool:

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from rich.console import Console
 from rich.table import Table
 
-from frostline.compiler.exported import is_site, named, read_model
+from frostline.compiler.exported import attributes, is_site, named, read_model
 
 
 def contents(path: str | Path) -> str:
@@ -21,11 +21,11 @@ def contents(path: str | Path) -> str:
     for _, node in named(model):
         tensors = [numpy_helper.to_array(held[value]) for value in node.input if value in held]
         bits = None if is_site(node) or not tensors else tensors[0]
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        given = attributes(node)
         size = bits.nbytes if bits is not None else 0
         packed += size
-        weights = f"{bits.shape[0]} x {attributes['inputs'][0]}" if bits is not None else ""
-        kernel = "".join(f" x {k}" for k in attributes.get("kernel_shape", attributes.get("shape", [])[2:]))
+        weights = f"{bits.shape[0]} x {given['inputs'][0]}" if bits is not None else ""
+        kernel = "".join(f" x {k}" for k in given.get("kernel_shape", given.get("shape", [])[2:]))
         alone = is_site(node) or node.op_type == "Unpack"
         source = "" if alone else "float" if "Weight" in node.op_type else "binary"
         table.add_row(node.name, node.op_type, source, weights + kernel, f"{size:,}" if size else "")

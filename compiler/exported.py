@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import helper
@@ -70,8 +71,12 @@ def named(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
     """Our nodes, by the site or operation that they are."""
     for node in model.graph.node:
         if node.domain == DOMAIN:
-            site = next((helper.get_attribute_value(a) for a in node.attribute if a.name == "site"), b"")
-            yield site.decode(), node
+            yield attributes(node).get("site", b"").decode(), node
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes of a node, by name."""
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
 def is_site(node: onnx.NodeProto) -> bool:

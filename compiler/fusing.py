@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from frostline.compiler.exported import DOMAIN, copied
+from frostline.compiler.exported import DOMAIN, attributes, copied
 
 _PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
 
@@ -46,10 +46,6 @@ class _Fused:
     @property
     def conv(self) -> bool:
         return self.node.op_type == "BinaryConv"
-
-    @property
-    def groups(self) -> int:
-        return int(_attributes(self.node).get("group", 1))
 
     def written(self) -> onnx.NodeProto:
         kind = ("Packed" if self.packed else "Fused") + _PRODUCTS[self.node.op_type]
@@ -105,7 +101,7 @@ class _Fusion:
                 continue
             source, name = self._unclipped(site.input[0]), f"{one.x}/{'bits' if one.conv else 'rows'}"
             maker = by_result.get(source)
-            if not self._takes_bits(one):
+            if not _takes_bits(one.node):
                 one.x = source
             elif maker is not None and maker.conv == one.conv and self._gives_bits(maker):
                 maker.bits = maker.bits or name  # another site may read the same value
@@ -122,9 +118,7 @@ class _Fusion:
         node = self._only_reader(one.floats)
         if node is not None and node.op_type == "BinarizeAt" and self._is_one_each(node.input[1:3], one):
             readers = [self._fusable(place) for place in self.readers.get(node.output[0], [])]
-            fits = all(
-                r is not None and r.op_type == one.node.op_type and self._takes_bits(_Fused(r, 0, "")) for r in readers
-            )
+            fits = all(r is not None and r.op_type == one.node.op_type and _takes_bits(r) for r in readers)
             if readers and fits and node.output[0] not in self.outputs and self._gives_bits(one):
                 self._absorb(one, node)
                 one.thresholds, one.floats, one.bits = (node.input[1], node.input[2]), "", node.output[0]
@@ -163,11 +157,11 @@ class _Fusion:
         maker = self.nodes[self.makers[name]] if name in self.makers else None
         if maker is not None and (
             maker.op_type == "CastLike"
-            or (maker.op_type == "Cast" and _attributes(maker)["to"] == onnx.TensorProto.FLOAT)
+            or (maker.op_type == "Cast" and attributes(maker)["to"] == onnx.TensorProto.FLOAT)
         ):
             return self._number(maker.input[0])
         if maker is not None and maker.op_type == "Constant":
-            value = next(iter(_attributes(maker).values()))
+            value = next(iter(attributes(maker).values()))
             array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.array(value)
         elif name in self.held:
             array = numpy_helper.to_array(self.held[name])
@@ -216,7 +210,7 @@ class _Fusion:
     def _is_one_each(self, names: list[str] | tuple[str, ...], one: _Fused) -> bool:
         """Whether each is a constant with one entry a channel, along the channels."""
         outputs = self.held[one.node.input[1]].dims[0] if one.node.input[1] in self.held else -1
-        axes = len(_attributes(one.node)["kernel_shape"]) if one.conv else 0
+        axes = len(attributes(one.node)["kernel_shape"]) if one.conv else 0
         wanted = [outputs] + [1] * axes
         rank = len(self.shapes.get(one.node.output[0]) or wanted)
         return all(
@@ -226,11 +220,9 @@ class _Fusion:
             for name in names
         )
 
-    def _takes_bits(self, one: _Fused) -> bool:
-        return one.groups == 1 or int(_attributes(one.node)["inputs"][0]) % 32 == 0
-
     def _gives_bits(self, one: _Fused) -> bool:
-        return one.groups == 1 or self.held[one.node.input[1]].dims[0] // one.groups % 32 == 0
+        groups = _groups(one.node)
+        return groups == 1 or self.held[one.node.input[1]].dims[0] // groups % 32 == 0
 
     def _pack(self, packs: dict[int, list[onnx.NodeProto]], place: int, source: str, name: str, one: _Fused) -> None:
         """Bits of a value that several products read."""
@@ -256,6 +248,15 @@ class _Fusion:
         graph.value_info.extend(value for value in infos if value.name not in bits)
 
 
+def _groups(product: onnx.NodeProto) -> int:
+    return int(attributes(product).get("group", 1))
+
+
+def _takes_bits(product: onnx.NodeProto) -> bool:
+    """Whether the channels of every group fill whole words."""
+    return _groups(product) == 1 or int(attributes(product)["inputs"][0]) % 32 == 0
+
+
 def _read(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
     """The nodes whose values are read."""
     read, kept = set(outputs), []
@@ -274,10 +275,6 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
             for inner in graph.node:
                 yield from _reads(inner)
             yield from (value.name for value in graph.output)
-
-
-def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
 def _other(node: onnx.NodeProto, name: str) -> str:

@@ -67,7 +67,7 @@ def opened(
     if not Path(path).is_file():
         raise FileError(f"cannot read {path}", [Offence("there is no such file")])
     failure = f"{path} cannot be opened in ONNX Runtime"
-    if provider != "cpu":
+    if provider == "cuda" or (provider is None and PROVIDERS["cuda"] in runtime().get_available_providers()):
         found = open_model(str(path), provider, threads, failure, profile=profile)
         if PROVIDERS["cuda"] in found.get_providers():
             return found

@@ -64,8 +64,10 @@ def verify(
     pieces = _run(cut, feeds)
     deviation, float_faults = _float_parts(model, first, pieces)
     faults = [*_site_faults(model, first, pieces), *_product_faults(model, first, pieces), *float_faults]
-    at, below = (_run(cut, feeds | other) for other in (_thresholds(first), _below_thresholds(first)))
-    faults += _threshold_faults(first, at, below)
+    thresholds = _thresholds(first)
+    below = {f"given:{site}": thresholds[f"given:{site}"] - 1 for site in first.by_integers}
+    at = _run(cut, feeds | thresholds)
+    faults += _threshold_faults(first, at, _run(cut, feeds | below) if below else {})
     whole = Whole()
     opened = _open(_exposed(model))
     for reference in chain([first], references):
@@ -121,13 +123,8 @@ def _thresholds(reference: Reference) -> dict[str, Array]:
     return feeds
 
 
-def _below_thresholds(reference: Reference) -> dict[str, Array]:
-    """For every site that compares integers, the largest one that does not become `high`."""
-    names = {f"given:{site}" for site in reference.by_integers}
-    return {name: values - 1 for name, values in _thresholds(reference).items() if name in names}
-
-
 def _threshold_faults(reference: Reference, at: Mapping[str, Array], below: Mapping[str, Array]) -> Iterator[Offence]:
+    """What the sites make of their thresholds, and of the integers just below, is the graph's."""
     for site, levels in reference.levels.items():
         high = reference.high[site]
         if site not in reference.by_integers:

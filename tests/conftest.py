@@ -3,8 +3,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+
+from tests.models.binary import lowered
+from tests.models.small import chain
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -24,6 +28,14 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text + "\n" == path.read_text()
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def chain_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a chain of binary convolutions, `[n, 3, 8, 8]`. Leave it as it is."""
+    path = tmp_path_factory.mktemp("models") / "chain.onnx"
+    onnx.save(lowered(chain(), (3, 8, 8), []), path)
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from frostline.compiler.bits import words
 from frostline.compiler.kernels.build import library
 from frostline.errors import Offence, UsageError
 
@@ -80,11 +81,6 @@ def pack(x: Tensor, *, rows: bool = False) -> Tensor:
         sizes = map(ctypes.c_int64, (images, channels, pixels))
         loaded().frostline_pack(_pointer(x), *sizes, ctypes.c_int(rows), _pointer(bits))
     return bits
-
-
-def words(channels: int) -> int:
-    """How many words of 32 bits hold the channels of a pixel."""
-    return -(-channels // 32)
 
 
 @dataclass(frozen=True)
@@ -157,7 +153,10 @@ class Product:
 
         `x` is floats, of which the signs are taken, or bits (uint8). `threads` are those of torch by default.
         """
-        return self._results(x, residual, threads, with_bits=False)[0]
+        sizes, shape = self._shapes(x)
+        floats = torch.empty(shape)
+        self._run(x, sizes, self._residual(residual, shape), floats, None, threads)
+        return floats
 
     def bits(self, x: Tensor, *, threads: int | None = None) -> Tensor:
         """The bits of a product with thresholds."""
@@ -170,20 +169,16 @@ class Product:
         self, x: Tensor, *, residual: Tensor | None = None, threads: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """The floats of `floats`, and the bits of their signs."""
-        return self._results(x, residual, threads, with_bits=True)
-
-    def _results(
-        self, x: Tensor, residual: Tensor | None, threads: int | None, *, with_bits: bool
-    ) -> tuple[Tensor, Tensor]:
         sizes, shape = self._shapes(x)
         floats, bits = torch.empty(shape), self._bits_like(shape)
-        if residual is not None:
-            residual = _floats(residual)
-            if residual.shape != shape:
-                what = f"it has the shape {list(residual.shape)} in place of {list(shape)}"
-                raise UsageError("the residual cannot be added", [Offence(what)])
-        self._run(x, sizes, residual, floats, bits if with_bits else None, threads)
+        self._run(x, sizes, self._residual(residual, shape), floats, bits, threads)
         return floats, bits
+
+    def _residual(self, given: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+        if given is not None and given.shape != shape:
+            what = f"it has the shape {list(given.shape)} in place of {list(shape)}"
+            raise UsageError("the residual cannot be added", [Offence(what)])
+        return None if given is None else _floats(given)
 
     def _shapes(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The spatial sizes of an activation, and the shape of the float result."""

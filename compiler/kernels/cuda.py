@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from frostline.compiler.bits import words
 from frostline.compiler.kernels.fitting import Affine, Threshold, misfits, misfits_after
 from frostline.compiler.kernels.launching import launch
 from frostline.errors import Offence, UsageError
@@ -72,15 +73,14 @@ def pack(x: Tensor) -> Tensor:
         what = f"it is a {x.dtype} of {x.dim()} dimensions"
         raise UsageError("there is nothing to pack", [Offence(what, remedy="give floats [N, C, ...]")])
     images, channels, *spatial = x.shape
-    words = _up(channels, 32)
-    bits = x.new_empty((images, *spatial, 4 * words), dtype=torch.uint8)
+    bits = x.new_empty((images, *spatial, 4 * words(channels)), dtype=torch.uint8)
     if bits.numel() == 0:
         return bits
     values = x.flatten(2) if x.dim() > 2 else x.unsqueeze(-1)
     pattern, infinity = _PATTERNS[x.dtype]
     arguments = Packing(
         values.data_ptr(), bits.data_ptr(), images, values.shape[2],
-        values.stride(0), values.stride(1), values.stride(2), infinity, channels, words,
+        values.stride(0), values.stride(1), values.stride(2), infinity, channels, words(channels),
     )  # fmt: skip
     kernel = "pack_rows" if values.stride(1) == 1 else "pack_planes"
     launch(f"{kernel}<{pattern}>", arguments, (_up(bits.numel() // 4, _THREADS), 1), _THREADS, 0, x.device)
@@ -172,11 +172,11 @@ def conv(
         outputs, group_outputs, *kernel, *strides, *pads[:2], *dilations,
     )  # fmt: skip
     if not tiled:
-        threads = rows * _up(outputs, 32) * 32
+        threads = rows * words(outputs) * 32
         launch(f"plain<{kind}>", arguments, (_up(threads, _THREADS), 1), _THREADS, 0, x.device)
         return result
     places = (weights.shape[3], x.data_ptr(), weights.data_ptr())
-    vector = next(words for words in (4, 2, 1) if all(place % (4 * words) == 0 for place in places))
+    vector = next(count for count in (4, 2, 1) if all(place % (4 * count) == 0 for place in places))
     columns = 64 if group_outputs <= 64 else 128
     blocks = _up(rows, _TILE_ROWS) * _up(group_outputs, columns)
     shared = (_TILE_ROWS + columns) * _STAGES_BYTES + _TILE_ROWS * _ROW_BYTES + _TILE_BYTES
@@ -187,7 +187,7 @@ def conv(
 def _empty_result(x: Tensor, then: Affine | Threshold | None, shape: tuple[int, int, int, int]) -> Tensor:
     images, outputs, height, width = shape
     if isinstance(then, Threshold):
-        return x.new_empty((images, height, width, _up(outputs, 32) * 4))
+        return x.new_empty((images, height, width, words(outputs) * 4))
     dtype = torch.int32 if then is None else then.dtype
     return x.new_empty((images, height, width, outputs), dtype=dtype).permute(0, 3, 1, 2)
 

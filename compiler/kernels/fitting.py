@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from frostline.compiler.bits import words
 from frostline.errors import Offence
 
 _MOST_TAPS = 2**15 - 1
@@ -60,8 +61,8 @@ def misfits(
         yield Offence("strides, dilations, inputs and group are at least 1, pads at least 0")
         return
     for name, tensor, channels in (("activations", x, inputs * group), ("weights", weights, inputs)):
-        if tensor.shape[-1] != -(-channels // 32) * 4:
-            what = f"{name} of {channels} channels have {-(-channels // 32) * 4} bytes a pixel, not {tensor.shape[-1]}"
+        if tensor.shape[-1] != words(channels) * 4:
+            what = f"{name} of {channels} channels have {words(channels) * 4} bytes a pixel, not {tensor.shape[-1]}"
             yield Offence(what)
     if weights.shape[0] % group:
         yield Offence(f"{weights.shape[0]} outputs do not divide into {group} groups")

@@ -65,8 +65,8 @@ struct Engine {
     int64_t (*spin)(int64_t turns);
 };
 
-// Static, so that no file uses what another was compiled to, for instructions that the processor may lack.
-// The number of outputs in a block, where so many are left.
+// Static, so that no file uses what another was compiled to, for instructions that the processor may lack: the outputs
+// of a block, where so many are left; words of so many channels; outputs with those that fill the last block.
 static inline int64_t block_width(int64_t left) { return left > 32 ? kBlock : 32; }
 static inline int64_t words_of(int64_t channels) { return (channels + 31) / 32; }
 static inline int64_t padded_outputs(int64_t outputs) {

@@ -13,8 +13,6 @@
 namespace frostline {
 namespace {
 
-std::atomic<const Engine*> chosen{nullptr};
-
 void tell(const std::exception& error, char* message, int64_t room) {
     std::strncpy(message, error.what(), size_t(room - 1));
     message[room - 1] = 0;
@@ -37,8 +35,6 @@ void on_threads(int64_t threads, int64_t count, const std::function<void(int64_t
 
 }  // namespace
 
-const Engine* chosen_engine() { return chosen; }
-
 }  // namespace frostline
 
 using namespace frostline;
@@ -55,9 +51,9 @@ EXPORTED const char* frostline_engines() {
 
 // Let products made from now on use one engine; an empty name chooses the fastest. Returns whether there is such a one.
 EXPORTED int frostline_choose(const char* name) {
-    if (!*name) return chosen = nullptr, 1;
+    if (!*name) return choose_engine(nullptr), 1;
     for (const Engine* engine : engines())
-        if (!std::strcmp(engine->name, name)) return chosen = engine, 1;
+        if (!std::strcmp(engine->name, name)) return choose_engine(engine), 1;
     return 0;
 }
 
@@ -68,7 +64,7 @@ EXPORTED void* frostline_product(const uint8_t* bits, int64_t outputs, int64_t i
                                  const float* shift, const float* limits, char* message, int64_t room) {
     try {
         const Window window = {{kernel, kernel + axes}, {strides, strides + axes}, {pads, pads + 2 * axes}, {dilations, dilations + axes}, groups};
-        auto product = std::make_unique<Product>(bits, outputs, inputs, window, rows, chosen);
+        auto product = std::make_unique<Product>(bits, outputs, inputs, window, rows);
         if (thresholds) product->binarize_at(thresholds, high);
         if (scale) product->scale_by(scale, shift);
         if (limits) product->clip_to(limits);
@@ -104,7 +100,7 @@ EXPORTED int frostline_run(void* product, int64_t batch, int64_t axes, const int
 
 // Products a second that the chosen engine's instructions can make at best, without any memory: the fastest of many tries.
 EXPORTED double frostline_limit() {
-    const Engine* engine = chosen ? chosen.load() : engines().front();
+    const Engine* engine = chosen_engine();
     double best = 0;
     for (int i = 0; i < 200; ++i) {
         const auto began = std::chrono::steady_clock::now();
@@ -137,7 +133,7 @@ EXPORTED const char* frostline_engine(void* product) { return static_cast<Produc
 EXPORTED void frostline_free(void* product) { delete static_cast<Product*>(product); }
 
 EXPORTED void frostline_pack(const float* x, int64_t images, int64_t channels, int64_t pixels, int rows, uint32_t* bits) {
-    const Engine* engine = chosen ? chosen.load() : engines().front();
+    const Engine* engine = chosen_engine();
     for (int64_t i = 0; i < images; ++i)
         engine->pack(x + i * channels * pixels, channels, pixels, rows, bits + i * pixels * words_of(channels));
 }

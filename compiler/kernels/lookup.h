@@ -1,6 +1,6 @@
 // Sums by table: four inputs of a pixel choose a table, four weights of an output look up how many of the bits differ.
 //
-// `byte_shuffle` looks up a vector of outputs at once, so that a vector of V bytes makes 4 V products an instruction
+// `shuffle_bytes` looks up a vector of outputs at once, so that a vector of V bytes makes 4 V products an instruction
 // and an addition; counting the bits of a xor takes eight. After T-MAC (Wei et al., 2024), with the tables fixed.
 // The file that includes it has defined `Vector` and its functions.
 #pragma once

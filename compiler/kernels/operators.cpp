@@ -14,8 +14,6 @@
 
 namespace frostline {
 
-const Engine* chosen_engine();
-
 namespace {
 
 using ort::Api;
@@ -100,7 +98,7 @@ struct Kernel {
         if (inputs.size() != 1) throw Failed("`inputs` is not one number");
         shape.push_back(words_of(inputs[0]) * 4);
         if (shape != bits.shape) throw Failed("its bits have not the shape that its attributes say");
-        product = std::make_unique<Product>(static_cast<const uint8_t*>(bits.data), bits.shape[0], inputs[0], window, !kind->conv, chosen_engine());
+        product = std::make_unique<Product>(static_cast<const uint8_t*>(bits.data), bits.shape[0], inputs[0], window, !kind->conv);
         if (!kind->fused) return;
         if (const Tensor thresholds = constant(api, info, kThresholds), high = constant(api, info, kHigh); thresholds.data)
             product->binarize_at(of_each(thresholds), of_each(high));
@@ -269,7 +267,7 @@ ort::CustomOp pack_op() {
                 bool rows;
                 const Engine* engine;
             } work = {static_cast<const float*>(x.data), static_cast<uint32_t*>(bits), channels, pixels, own.rows != 0,
-                      chosen_engine() ? chosen_engine() : engines().front()};
+                      chosen_engine()};
             const auto call = [](void* data, size_t i) {
                 const Work& w = *static_cast<const Work*>(data);
                 const int64_t at = int64_t(i) * w.pixels;

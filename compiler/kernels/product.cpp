@@ -1,6 +1,7 @@
 #include "product.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +12,8 @@
 
 namespace frostline {
 namespace {
+
+std::atomic<const Engine*> chosen{nullptr};
 
 constexpr int64_t kTask = 1 << 22;  // products that are worth a task of their own
 
@@ -46,6 +49,14 @@ std::vector<const Engine*> engines() {
     return found;
 }
 
+const Engine* chosen_engine() {
+    static const Engine* fastest = engines().front();
+    const Engine* engine = chosen;
+    return engine ? engine : fastest;
+}
+
+void choose_engine(const Engine* engine) { chosen = engine; }
+
 Aligned::Aligned(int64_t bytes) {
     const size_t rounded = (size_t(bytes) + 255) / 256 * 256;
     data_.reset(static_cast<uint8_t*>(std::aligned_alloc(256, std::max<size_t>(rounded, 256))));
@@ -61,7 +72,7 @@ struct Product::Placed {
     std::vector<int32_t> patterns, bases;
 };
 
-Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows, const Engine* engine) {
+Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows) {
     const size_t axes = window.kernel.size();
     if (axes > size_t(kAxes)) throw std::invalid_argument("there are more than three spatial axes");
     if (window.groups < 1 || outputs % window.groups) throw std::invalid_argument("the groups do not divide the outputs");
@@ -75,7 +86,7 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     spread({window.pads.begin() + axes, window.pads.end()}, axes, 0, layer_.after, "pads");
     layer_.taps = product_of(layer_.kernel), layer_.words = words_of(inputs), axes_ = rows ? 2 : axes;
 
-    engine_ = engine ? engine : engines().front();
+    engine_ = chosen_engine();
     if (layer_.taps * inputs > engine_->longest) engine_ = scalar_engine();
     if (layer_.taps * inputs > engine_->longest) throw std::invalid_argument("the sums are too long to be counted");
 

@@ -14,6 +14,10 @@ namespace frostline {
 // The engines that this processor has, the fastest first.
 std::vector<const Engine*> engines();
 
+// What products are made for from now on: the engine that was chosen, else the fastest. Null chooses the fastest.
+const Engine* chosen_engine();
+void choose_engine(const Engine* engine);
+
 // What is fixed, as a caller describes it: one number an axis, without the unused axes.
 struct Window {
     std::vector<int64_t> kernel, strides, pads, dilations;  // pads: all begins before all ends
@@ -38,7 +42,7 @@ struct Aligned {
 class Product {
   public:
     // `bits` are `[outputs, *kernel, words * 4]`. Throws std::invalid_argument for what cannot be.
-    Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows, const Engine* engine);
+    Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows);
 
     // What follows the integers, if anything does: all have one entry an output.
     void binarize_at(const float* thresholds, const float* high);

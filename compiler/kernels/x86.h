@@ -58,10 +58,8 @@ inline void signs_of_columns(const float* x, int64_t stride, int64_t channels, i
 // Bit c is x[c] >= 0, for up to 32 values.
 inline uint32_t signs_of_row(const float* x, int64_t channels) {
     uint32_t word = 0;
-    const __m256 zero = _mm256_setzero_ps();
     int64_t c = 0;
-    for (; c + 8 <= channels; c += 8)
-        word |= uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(x + c), zero, _CMP_GE_OQ))) << c;
+    for (; c + 8 <= channels; c += 8) word |= uint32_t(signs_of(_mm256_loadu_ps(x + c))) << c;
     for (; c < channels; ++c) word |= uint32_t(x[c] >= 0) << c;
     return word;
 }

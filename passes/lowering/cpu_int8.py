@@ -20,7 +20,7 @@ import onnx
 from onnx import helper, parser
 
 from frostline.compiler.certificate import AS_FLOAT
-from frostline.compiler.exported import named
+from frostline.compiler.exported import attributes, named
 from frostline.passes.lowering.functions import HEADER, UNPACK, functions
 from frostline.passes.lowering.levels import binarizers
 from frostline.passes.lowering.target import Target, in_float
@@ -105,7 +105,7 @@ def _prepare(model: onnx.ModelProto) -> None:
     for _, node in named(model):
         if node.op_type not in ("BinaryConv", "ZeroOneConv"):
             continue
-        given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        given = attributes(node)
         kernel, pads, rank = given["kernel_shape"], given["pads"], len(given["kernel_shape"])
         size = known.get(node.input[0], [0, 0])[2:]
         if given["group"] > 1 or len(size) != rank or not all(size):

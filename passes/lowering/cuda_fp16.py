@@ -15,10 +15,10 @@ from __future__ import annotations
 import math
 
 import onnx
-from onnx import helper, parser
+from onnx import parser
 
 from frostline.compiler.certificate import AS_FLOAT
-from frostline.compiler.exported import named
+from frostline.compiler.exported import attributes, named
 from frostline.passes.lowering.functions import HEADER, KERNEL, MATRIX, WINDOW, functions
 from frostline.passes.lowering.levels import binarizers
 from frostline.passes.lowering.target import Target, in_float
@@ -53,7 +53,7 @@ def _prepare(model: onnx.ModelProto) -> None:
 
 def _is_exact(node: onnx.NodeProto) -> bool:
     """Whether half precision holds every sum that an operation can have."""
-    given = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    given = attributes(node)
     (inputs,) = given["inputs"]
     even = inputs % 2 == 0 and node.op_type.startswith("Binary")
     return bool(inputs * math.prod(given.get("kernel_shape", [])) <= (2 * _EXACT if even else _EXACT))

@@ -17,6 +17,7 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
+from frostline.compiler.exported import attributes
 from frostline.compiler.kernels import cpu
 from frostline.compiler.placement import LIBRARY, placement
 from frostline.compiler.session import opened, runtime, session
@@ -121,7 +122,8 @@ def bench(
     """
     own = session(path, provider, threads)
     ways = [(Path(path).name, own)]
-    if LIBRARY in placement(own).nodes:
+    kernels = LIBRARY in placement(own).nodes
+    if kernels:
         ways.append((f"{Path(path).name} on standard operators", session(path, provider, threads, kernels=False)))
     if against is not None:
         ways.append((Path(against).name, session(against, provider, threads)))
@@ -132,7 +134,6 @@ def bench(
             began = time.perf_counter()
             way.run(None, given)
             times.append(time.perf_counter() - began)
-    kernels = LIBRARY in placement(own).nodes
     contestants = tuple(
         Contestant(name, _where(way), tuple(times)) for (name, way), times in zip(ways, taken, strict=True)
     )
@@ -193,22 +194,22 @@ def _nodes(path: str | Path, provider: str | None, threads: int, feeds: Mapping[
             name, kind = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
             taken.setdefault((name, kind), []).append(event["dur"] / 1e6)
             shapes[name] = event["args"].get("output_type_shape", [])
-    products = {node.name: _products(node, model, shapes.get(node.name, [])) for node in model.graph.node}
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    products = {node.name: _products(node, held, shapes.get(node.name, [])) for node in model.graph.node}
     nodes = [Node(name, kind, median(times), products.get(name, 0)) for (name, kind), times in taken.items()]
     return tuple(sorted(nodes, key=lambda node: -node.seconds))
 
 
-def _products(node: onnx.NodeProto, model: onnx.ModelProto, results: list[Any]) -> int:
+def _products(node: onnx.NodeProto, held: Mapping[str, onnx.TensorProto], results: list[Any]) -> int:
     """Products of binary values that a node makes: pixels, times outputs, times inputs of each."""
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    bits = next((held for held in model.graph.initializer if len(node.input) > 1 and held.name == node.input[1]), None)
-    if node.op_type not in ("BinaryConv", "BinaryLinear") or bits is None or not results:
+    if node.op_type not in ("BinaryConv", "BinaryLinear") or node.input[1] not in held or not results:
         return 0
+    given, bits = attributes(node), held[node.input[1]]
     ((kind, shape),) = results[0].items()
-    conv = "kernel_shape" in attributes
+    conv = "kernel_shape" in given
     pixels = math.prod([shape[0], *shape[2:]] if conv and kind == "float" else shape[:-1])
-    kernel = math.prod(attributes.get("kernel_shape", []))
-    return int(pixels * bits.dims[0] * attributes["inputs"][0] * kernel)
+    kernel = math.prod(given.get("kernel_shape", []))
+    return int(pixels * bits.dims[0] * given["inputs"][0] * kernel)
 
 
 def _text(table: Table) -> str:

@@ -20,8 +20,9 @@ from frostline.compiler.fusing import fuse
 from frostline.compiler.kernels import cpu
 from frostline.passes.lowering.functions import functions
 from tests.compiler.kernels.signs import signs
+from tests.models.binary import lowered
 from tests.models.integers import BiReal, Flattened, Residual, Shortcut, Tokens, conv
-from tests.models.small import chain, spec
+from tests.models.small import chain
 
 
 class Clipped(nn.Module):
@@ -81,19 +82,6 @@ class Grouped(nn.Module):
         for layer, norm in zip((self.a, self.b, self.c), self.norms, strict=True):
             x = norm(layer(x))
         return self.d(x)
-
-
-def lowered(model: nn.Module, shape: tuple[int, ...], keep: list[str]) -> onnx.ModelProto:
-    torch.manual_seed(0)
-    program = fl.compile(model, spec(binarize__keep_float=keep), (torch.randn(2, *shape),), 9)
-    for norm in model.modules():
-        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            nn.init.normal_(norm.weight)
-            nn.init.normal_(norm.bias)
-    program.net.train()
-    program.net(torch.randn(16, *shape))
-    program.driver.resume(9)
-    return fl.lower(program.freeze())
 
 
 def kinds(model: onnx.ModelProto) -> list[str]:

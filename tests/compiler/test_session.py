@@ -11,7 +11,8 @@ import frostline as fl
 from frostline.compiler import session as module
 from frostline.compiler.kernels import build
 from frostline.errors import FileError, UsageError
-from tests.compiler.test_fusing import Heads, lowered
+from tests.compiler.test_fusing import Heads
+from tests.models.binary import lowered
 
 TEXT = '<ir_version: 10, opset_import: ["": 21]> g (float[N] x) => (float[N] y) { y = Abs(x) }'
 

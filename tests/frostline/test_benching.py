@@ -10,19 +10,10 @@ import pytest
 import frostline as fl
 from frostline.benching import Bench, Contestant, Node
 from frostline.errors import FileError, UsageError
-from tests.compiler.test_fusing import lowered
-from tests.models.small import chain
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("bench") / "chain.onnx"
-    onnx.save(lowered(chain(), (3, 8, 8), []), path)
-    return path
-
-
-def test_a_file_is_timed_in_turns_with_itself_on_standard_operators(path: Path) -> None:
-    found = fl.bench(path, seconds=0.1, batch=2)
+def test_a_file_is_timed_in_turns_with_itself_on_standard_operators(chain_file: Path) -> None:
+    found = fl.bench(chain_file, seconds=0.1, batch=2)
     assert [one.name for one in found.contestants] == ["chain.onnx", "chain.onnx on standard operators"]
     assert [one.where for one in found.contestants] == ["frostline's kernels and CPU", "CPU"]
     assert len({len(one.seconds) for one in found.contestants}) == 1
@@ -31,9 +22,9 @@ def test_a_file_is_timed_in_turns_with_itself_on_standard_operators(path: Path) 
     assert re.search(r"limit: \d+% of the time makes binary products, \d+% of the \d+ G a second that", text)
 
 
-def test_products_are_counted(path: Path) -> None:
-    found = {node.name: node for node in fl.bench(path, seconds=0.1, batch=2).nodes}
-    model = onnx.load(path)
+def test_products_are_counted(chain_file: Path) -> None:
+    found = {node.name: node for node in fl.bench(chain_file, seconds=0.1, batch=2).nodes}
+    model = onnx.load(chain_file)
     convolutions = [node for node in model.graph.node if node.op_type == "BinaryConv"]
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     first = convolutions[0]
@@ -44,16 +35,16 @@ def test_products_are_counted(path: Path) -> None:
     assert all(found[node.name].products for node in convolutions)
 
 
-def test_a_float_original_is_what_it_is_compared_with(path: Path, tmp_path: Path) -> None:
+def test_a_float_original_is_what_it_is_compared_with(chain_file: Path, tmp_path: Path) -> None:
     original = tmp_path / "float.onnx"
     text = '<ir_version: 10, opset_import: ["": 21]> g (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Abs(x) }'
     onnx.save(onnx.parser.parse_model(text), original)
-    found = fl.bench(path, original, seconds=0.1)
+    found = fl.bench(chain_file, original, seconds=0.1)
     assert [one.name for one in found.contestants][-1] == "float.onnx"
     assert "float.onnx" in str(found)
 
 
-def test_what_cannot_be_timed_is_refused(path: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_timed_is_refused(chain_file: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="there is no such file"):
         fl.bench(tmp_path / "none.onnx")
     text = '<ir_version: 10, opset_import: ["": 21]> g (float[N, T] x) => (float[N, T] y) { y = Abs(x) }'
