@@ -161,7 +161,7 @@ class Program:
         masked = run(whole, (InsertMasks(turns),))
         for part in masked.parts():
             for _, mask in mask_nodes(part):
-                mask.mask.fill_(True)
+                mask.freeze(True)
         return masked
 
 
