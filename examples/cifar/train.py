@@ -26,7 +26,7 @@ from examples.divergence import stop_if_diverged
 from frostline.compiler.masks import Mask
 from frostline.divergence import FirstBad
 from frostline.errors import CheckpointError, Offence, UsageError
-from frostline.training import epoch_seed
+from frostline.randomness import epoch_seed
 
 WATCH = 50
 """A step that was not finite is looked for after so many: each look waits for the device."""
