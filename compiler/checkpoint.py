@@ -48,7 +48,7 @@ class Checkpoints:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files, by step, whether they are good or damaged. Raises CheckpointError where the folder is unreadable."""
+        """The files, by step, good or damaged. Raises CheckpointError where the folder cannot be read."""
         return tuple(path for _, path in self._found())
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
@@ -110,7 +110,9 @@ class Checkpoints:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise CheckpointError(f"cannot read the folder {folder}", [Offence(error.strerror or str(error))]) from error
+            raise CheckpointError(
+                f"cannot read the folder {folder}", [Offence(error.strerror or str(error))]
+            ) from error
         return sorted((int(name[1]), folder / name[0]) for name in names)
 
 

@@ -84,6 +84,8 @@ class Program:
             raise CheckpointError("this is not the state of a program", faults)
         differences = [] if own["plan"] == state.get("plan") else list(_differences(own, state))
         if differences and not edited:
+            remedy = "to go on under this plan: edited=True, or `frostline train --edited-spec`"
+            differences[-1] = Offence(differences[-1].what, remedy=remedy)
             raise CheckpointError("the checkpoint does not belong to this program", differences)
         if differences and (faults := list(self._foreign(state))):
             raise CheckpointError("the checkpoint is of another model", faults)

@@ -64,7 +64,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def _fresh(loader: DataLoader[Any], number: int, epoch: int) -> DataLoader[Any]:
     """The loader at the start of an epoch: generators seeded, and no workers left over, whose state no one can save."""
-    for owner in (loader, loader.sampler, loader.batch_sampler):
+    for owner in (loader, loader.sampler, loader.batch_sampler, getattr(loader.batch_sampler, "sampler", None)):
         generator = getattr(owner, "generator", None)
         if isinstance(generator, torch.Generator):
             generator.manual_seed(number)

@@ -84,9 +84,9 @@ def fit(
     """Train to the end of the plan, or on from the newest good checkpoint in `folder`, and return the history.
 
     A checkpoint is written after every epoch, with `checkpoint_every` also every so many steps, and on Ctrl-C, which
-    raises Interrupted; the last two stay. A run that is stopped by anything else, be it `kill -9`, loses the steps since
-    the last one, and does them again to the bit: history and weights are in the end what they would have been. torch's,
-    numpy's and Python's own random state is set to a function of seed and epoch when an epoch begins.
+    raises Interrupted; the last two stay. A run that anything else stops, be it `kill -9`, does the steps since the
+    last one again, to the bit: history and weights are in the end what they would have been. When an epoch begins, the
+    random state of torch, numpy and Python is set to a function of seed and epoch.
 
     With `probe_every`, a Probe records every so many steps, with both accuracies of 128 test samples, and `probe.csv`
     is written beside the history; training itself stays the same to the bit.

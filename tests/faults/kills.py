@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import tempfile
@@ -15,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ import typer
 from frostline.program import Program
 from tests.faults.training import EPOCHS, EVERY, TOTAL, outcome, train
 
+CHANCE = SystemRandom()
 SAVES = TOTAL // EVERY + EPOCHS - 1
 """A step that ends an epoch is saved once."""
 
@@ -51,7 +52,7 @@ def before(owner: Any, name: str, count: int) -> None:
 
 def half_written(count: int) -> None:
     """Die in the middle of writing a checkpoint."""
-    share = random.random()
+    share = CHANCE.random()
     calls = iter(range(1, count + 1))
     real = Path.write_bytes
 
@@ -61,7 +62,7 @@ def half_written(count: int) -> None:
             die()
         return real(path, content)
 
-    Path.write_bytes = dying  # type: ignore[method-assign]
+    setattr(Path, "write_bytes", dying)  # noqa: B010
 
 
 def die() -> None:
@@ -70,10 +71,10 @@ def die() -> None:
 
 PLACES: dict[str, Callable[[], None] | None] = {
     "at any moment": None,
-    "between the optimizer's step and the plan's": lambda: before(Program, "advance", random.randint(1, TOTAL)),
-    "in the middle of writing a checkpoint": lambda: half_written(random.randint(1, SAVES)),
-    "before a file takes its place": lambda: before(os, "replace", random.randint(1, 2 * SAVES)),
-    "before an old checkpoint goes": lambda: before(Path, "unlink", random.randint(1, SAVES - 2)),
+    "between the optimizer's step and the plan's": lambda: before(Program, "advance", CHANCE.randint(1, TOTAL)),
+    "in the middle of writing a checkpoint": lambda: half_written(CHANCE.randint(1, SAVES)),
+    "before a file takes its place": lambda: before(os, "replace", CHANCE.randint(1, 2 * SAVES)),
+    "before an old checkpoint goes": lambda: before(Path, "unlink", CHANCE.randint(1, SAVES - 2)),
 }
 
 
@@ -88,7 +89,7 @@ def killed(place: str, folder: Path, seconds: float) -> Kill:
         run = folder / f"run-{attempt}"
         child = started(run, steps, PLACES[place])
         if PLACES[place] is None:
-            time.sleep(random.uniform(0, seconds))
+            time.sleep(CHANCE.uniform(0, seconds))
             os.kill(child, signal.SIGKILL)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != -signal.SIGKILL:
             continue
@@ -106,7 +107,6 @@ def started(folder: Path, steps: Path, prepare: Callable[[], None] | None = None
         return child
     try:
         if prepare:
-            random.seed()
             prepare()
         counted(steps)
         train(folder)
@@ -124,7 +124,7 @@ def counted(path: Path) -> None:
         os.write(file, b".")
         real(program)
 
-    Program.advance = advance  # type: ignore[method-assign]
+    setattr(Program, "advance", advance)  # noqa: B010
 
 
 def measured(count: int, folder: Path) -> list[Kill]:
@@ -155,7 +155,10 @@ def table(kills: list[Kill]) -> str:
 
 
 def main(count: int = 50) -> None:
-    print(f"{count} kills of a run of {TOTAL} steps with a checkpoint every {EVERY}, torch {torch.__version__}\n", flush=True)
+    print(
+        f"{count} kills of a run of {TOTAL} steps with a checkpoint every {EVERY}, torch {torch.__version__}\n",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as folder:
         kills = measured(count, Path(folder))
     print(table(kills))

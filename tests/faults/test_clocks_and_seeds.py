@@ -40,7 +40,7 @@ def test_masks_hang_on_no_random_state_of_the_process(step: int) -> None:
     unseeded()
     while advanced.step < step:
         advanced.advance()
-        random.random(), np.random.rand(), torch.rand(1)  # noqa: B018, S311
+        random.random(), np.random.rand(), torch.rand(1)  # noqa: S311
     unseeded()
     resumed.driver.resume(step)
     assert torch.equal(advanced.net.eval()(x), resumed.net.eval()(x))
@@ -48,13 +48,13 @@ def test_masks_hang_on_no_random_state_of_the_process(step: int) -> None:
 
 def test_driving_a_plan_draws_nothing_from_the_process() -> None:
     one = program()
-    states = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()  # type: ignore[index, union-attr]
+    states = random.getstate(), np.random.get_state()[1].tobytes(), torch.get_rng_state()  # type: ignore[index]
     for _ in range(TOTAL):
         one.advance()
     with one.binarized():
         pass
     assert random.getstate() == states[0]
-    assert np.random.get_state()[1].tobytes() == states[1]  # type: ignore[index, union-attr]
+    assert np.random.get_state()[1].tobytes() == states[1]  # type: ignore[index]
     assert torch.equal(torch.get_rng_state(), states[2])
 
 

@@ -18,7 +18,7 @@ from tests.faults.training import outcome, train
 
 
 def truncated(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1000])
+    path.write_bytes(path.read_bytes()[:-100])
 
 
 def flipped(path: Path) -> None:
@@ -124,8 +124,9 @@ def nobody() -> Iterator[None]:
 
 def test_all_are_named_where_none_is_good(tmp_path: Path) -> None:
     checkpoints = fl.Checkpoints(tmp_path, keep=3)
-    for step, (damage, _) in enumerate(DAMAGE[1:4], 1):
-        damage(checkpoints.save(step, {"step": step}))
+    paths = [checkpoints.save(step, {"step": step}) for step in (1, 2, 3)]
+    for path, damage in zip(paths, (truncated, emptied, zeroed), strict=True):
+        damage(path)
     with pytest.raises(CheckpointError) as caught:
         checkpoints.latest()
     headline, *lines = str(caught.value).splitlines()

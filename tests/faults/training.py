@@ -51,7 +51,7 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 def program(**edits: object) -> fl.Program:
     torch.manual_seed(0)
     model = chain(layers=2, width=4)
-    model.insert(3, torch.nn.Dropout(0.1))
+    model = torch.nn.Sequential(*list(model.children())[:3], torch.nn.Dropout(0.1), *list(model.children())[3:])
     example = torch.zeros(2, 3, 8, 8)
     return fl.compile(model, spec(**edits), (example,), total_steps=TOTAL, steps_per_epoch=STEPS)
 
