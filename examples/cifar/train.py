@@ -25,7 +25,7 @@ from examples.cifar.trained import CHECKPOINT, copy_weights, read_checkpoint, tr
 from examples.divergence import stop_if_diverged
 from frostline.divergence import FirstBad
 from frostline.errors import CheckpointError, Offence, UsageError
-from frostline.training import epoch_seed
+from frostline.randomness import epoch_seed
 
 WATCH = 50
 """A step that was not finite is looked for after so many: each look waits for the device."""
