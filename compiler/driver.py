@@ -21,7 +21,7 @@ _STEEPEST = 1e-3
 class Driver:
     """Turns masks as a plan says. The masks are a pure function of the plan and the step.
 
-    Every entry of a turning site has a noise value, one of 255, and is binary where that is below the fraction of 255.
+    Every entry of a turning site has a noise value, one of 256, and is binary where that is below the fraction of 256.
     In every step one of `refresh` parts of the noise, as many entries after one another, is drawn anew, from a
     generator keyed by seed, site and step. So every rank of a distributed run has the same masks, and `resume` is exact
     to the bit. Nothing waits for the device, and a site that does not turn costs nothing.
@@ -127,10 +127,10 @@ class Driver:
                 _put(noise, begin, self._drawn(turn, drawn, count))
 
     def _drawn(self, turn: Turn, step: int, count: int) -> Tensor:
-        """Numbers from 0 to 254, the same on every machine."""
+        """Bytes, the same on every machine."""
         key = blake2b(f"{self.plan.spec.seed}/{turn.site.name}/{step}".encode(), digest_size=16).digest()
-        raw = np.random.Philox(key=int.from_bytes(key, "big")).random_raw(-(-count // 4))
-        return torch.from_numpy((raw.astype("<u8").view("<u2")[:count].astype(np.uint32) * ALL >> 16).astype(np.uint8))
+        raw = np.random.Philox(key=int.from_bytes(key, "big")).random_raw(-(-count // 8))
+        return torch.from_numpy(raw.astype("<u8", copy=False).view(np.uint8)[:count])
 
     @torch.no_grad()
     def _hold(self) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from frostline.errors import Offence, UsageError
 from frostline.schedules import SIGNS, Clipped, Gradient, Levels, NoSurrogate
 
-ALL = 255
+ALL = 256
 """The limit below which every noise value is."""
 
 
@@ -69,7 +69,7 @@ class Mask(nn.Module):
     """A mask over one site, a byte for each entry.
 
     `noise` has no batch axis, or one of 1, and is broadcast over the site's value. An entry is frozen, and so binary,
-    where its noise, from 0 to 254, is below `limit`, one number from 0 to 255. Both are buffers that are changed in
+    where its noise, from 0 to 255, is below `limit`, one number from 0 to 256. Both are buffers that are changed in
     place, outside of any forward, and no part of the `state_dict`: they are a pure function of the plan and the step.
     So are `sharpness`, where a surrogate has one, and `in_tail`, where the tail has a surrogate of its own.
 
@@ -200,7 +200,7 @@ class _Masked(torch.autograd.Function):
         v = _centred(u, ctx.levels)
         given = _through_clip(received, v) if width is None else _through_clip(received, v / width) / width
         if tail is None and isinstance(surrogate, NoSurrogate):
-            given = given * (1 - _frozen(noise, limit, u))
+            given = given * _unfrozen(noise, limit, u)
         elif tail is not None or width is not None or not isinstance(surrogate, Clipped):
             stood_in = received * surrogate.slope(v, sharpness)
             if tail is not None:
@@ -212,7 +212,12 @@ class _Masked(torch.autograd.Function):
 
 def _frozen(noise: Tensor, limit: Tensor, u: Tensor) -> Tensor:
     """M, in the dtype of u: 1 where the noise is below the limit, else 0. Comparing bytes is slow in fused kernels."""
-    return (limit - noise.to(limit.dtype)).clamp(0.0, 1.0).to(u.dtype)
+    return (limit - noise.to(limit.dtype)).clamp_(0.0, 1.0).to(u.dtype)
+
+
+def _unfrozen(noise: Tensor, limit: Tensor, u: Tensor) -> Tensor:
+    """1 - M, in one pass less."""
+    return (noise.to(limit.dtype) - (limit - 1)).clamp_(0.0, 1.0).to(u.dtype)
 
 
 def _centred(u: Tensor, levels: Levels) -> Tensor:
