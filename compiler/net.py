@@ -102,34 +102,6 @@ def mask_buffers(module: nn.Module) -> Iterator[str]:
             yield from (f"{path}.{name}" for name, _ in mask.named_buffers())
 
 
-def leave_to_ranks(module: nn.Module, model: nn.Module) -> None:
-    """Keep DistributedDataParallel from what a model says, and from the masks, also where the whole is no net."""
-    own = getattr(model, "_ddp_params_and_buffers_to_ignore", ())
-    masks = () if isinstance(module, Net) else mask_buffers(module)
-    cast(Any, module)._ddp_params_and_buffers_to_ignore = [*own, *masks]
-
-
-def check_values(net: nn.Module, values: Mapping[str, torch.Tensor] | None) -> None:
-    """Raise UsageError where a net is sharded and no values stand in for its own, or where they are of another net."""
-    if values is None:
-        sharded = [name for name, parameter in net.named_parameters() if hasattr(parameter, "full_tensor")]
-        if sharded:
-            what = f"{sharded[0]} and {len(sharded) - 1} others are on several ranks"
-            remedy = "gather a full state dict, and on one rank `program.freeze(values=state)`: see docs/distribute.md"
-            raise UsageError("the net is sharded", [Offence(what, remedy=remedy)])
-        return
-    own = net.state_dict()
-    faults = [Offence(f"{name} is missing") for name in own if name not in values]
-    faults += [Offence(f"{name} is of no parameter or buffer") for name in values if name not in own]
-    for name in own.keys() & values.keys():
-        if own[name].shape != values[name].shape:
-            faults.append(Offence(f"{name} is {list(values[name].shape)}, and {list(own[name].shape)} here"))
-        elif hasattr(values[name], "full_tensor"):
-            faults.append(Offence(f"{name} is a shard", remedy="gather a full state dict"))
-    if faults:
-        raise UsageError("the values are not a state dict of this net", faults)
-
-
 def modes_of(module: nn.Module) -> Modes:
     """The modes of a net; the plain ones for any other module."""
     return module.modes if isinstance(module, Net) else Modes()

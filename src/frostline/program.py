@@ -16,9 +16,10 @@ from frostline.compiler.driver import Driver
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import mask_nodes, settled
 from frostline.compiler.masks import Mask
-from frostline.compiler.net import check_values, duplicate, leave_to_ranks
+from frostline.compiler.net import duplicate
 from frostline.compiler.plan import Plan, plan, retargeted
 from frostline.compiler.products import attribute
+from frostline.compiler.ranks import check_values, leave_to_ranks
 from frostline.compiler.rewriting import Pass, check, run
 from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import unreached
