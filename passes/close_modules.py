@@ -12,9 +12,10 @@ from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import masked
 from frostline.compiler.masks import Mask
 from frostline.compiler.names import joined
-from frostline.compiler.net import Modes, Net, assemble, modes_of, share
+from frostline.compiler.net import Modes, assemble, modes_of, share
+from frostline.compiler.patterns import matches_nothing
 from frostline.compiler.rewriting import Invariant, Pass
-from frostline.errors import Offence, PassError, UsageError, nearest
+from frostline.errors import Offence, PassError, UsageError
 from frostline.passes.insert_masks import HOME
 
 
@@ -62,26 +63,22 @@ class OpenModules(Pass):
 
 
 def matching(graph: Graph, patterns: Sequence[str]) -> tuple[str, ...]:
-    """The modules that patterns name: of those that a pattern matches the outermost.
+    """The modules that patterns name: of those that a pattern matches, the outermost.
 
     Raises UsageError, with every pattern that matches none.
     """
-    known = closable(graph)
     if isinstance(patterns, str):
-        raise UsageError("closed is a list of patterns", [Offence(f"it is {patterns!r}", None, f"[{patterns!r}]")])
-    found = {pattern: [path for path in known if fnmatchcase(path, pattern)] for pattern in patterns}
+        raise UsageError("closed is a list of patterns", [Offence(f"it is {patterns!r}", remedy=f"[{patterns!r}]")])
+    known = closable(graph)
+    found: dict[str, None] = {}
     faults = []
-    for pattern in (pattern for pattern, paths in found.items() if not paths):
-        few = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
-        faults.append(
-            Offence(f'"{pattern}" matches no module', None, nearest(pattern.strip("*.?"), known) or f"there are: {few}")
-        )
+    for pattern in patterns:
+        paths = [path for path in known if fnmatchcase(path, pattern)]
+        found |= {path: None for path in paths if not any(_within(path, other) for other in paths if other != path)}
+        faults += [] if paths else [matches_nothing(pattern, known, None, kind="module")]
     if faults:
         raise UsageError("the modules to close cannot be found", faults)
-    outer = [
-        path for paths in found.values() for path in paths if not any(_within(path, one) for one in paths if one != path)
-    ]
-    return tuple(dict.fromkeys(outer))
+    return tuple(found)
 
 
 def closable(graph: Graph) -> tuple[str, ...]:
@@ -221,8 +218,7 @@ def _inline(nodes: fx.Graph, call: fx.Node, body: fx.Graph) -> None:
                 twins[node] = nodes.node_copy(node, twins.__getitem__)
                 if node.op in ("get_attr", "call_module") and not _is_mask(node):
                     twins[node].target = f"{call.target}.{node.target}"
-            else:
-                result = fx.map_arg(node.args[0], twins.__getitem__)
+    result: Any = fx.map_arg(body.output_node().args[0], twins.__getitem__)
     if isinstance(result, fx.Node):
         call.replace_all_uses_with(result)
     else:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +49,7 @@ def join() -> torch.device:
         dist.init_process_group("gloo")
         return torch.device("cpu")
     dist.init_process_group("nccl")
-    device = torch.device("cuda", dist.get_node_local_rank())
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     torch.cuda.set_device(device)
     return device
 
@@ -67,10 +68,11 @@ def train(device: torch.device, epochs: int, folder: Path) -> fl.Program:
 
     for epoch in range(program.step // len(loader), epochs):
         sampler.set_epoch(epoch)
+        loss = torch.zeros(())
         for x, y in loader:
             loss = functional.cross_entropy(net(x.to(device)), y.to(device))
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             program.advance()
         if dist.get_rank() == 0:
@@ -86,7 +88,7 @@ def batches() -> tuple[DistributedSampler[tuple[torch.Tensor, ...]], DataLoader[
         remedy = f"start as many as divide {BATCH}"
         raise UsageError("the batches cannot be shared", [Offence(f"{BATCH} digits and {ranks} ranks", remedy=remedy)])
     data = TensorDataset(*tensors()[0])
-    sampler = DistributedSampler(data, drop_last=True)
+    sampler: DistributedSampler[tuple[torch.Tensor, ...]] = DistributedSampler(data, drop_last=True)
     return sampler, DataLoader(data, BATCH // ranks, sampler=sampler, drop_last=True)
 
 

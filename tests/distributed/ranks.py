@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 import frostline as fl
@@ -30,7 +30,7 @@ STEPS = 23
 
 
 class Blocks(nn.Module):
-    """Residual blocks without BatchNorm, whose statistics a rank would take over its own samples: `[n, 6]` to `[n, 5]`."""
+    """Residual blocks, `[n, 6]` to `[n, 5]`. BatchNorm would see a rank's own samples only; here is none."""
 
     def __init__(self, width: int = 15) -> None:  # no multiple of two: shards of different sizes
         super().__init__()
@@ -56,7 +56,7 @@ class Trained:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def program(closed: tuple[str, ...] = (), dtype: torch.dtype = torch.float64, **edits: object) -> fl.Program:
+def program(closed: tuple[str, ...] = (), dtype: torch.dtype = torch.float64, **edits: Any) -> fl.Program:
     """The same program in every process. (In float64, rounding is far from turning a sign.)"""
     torch.manual_seed(0)
     made = fl.compile(Blocks(), spec(**edits), (torch.randn(2, 6),), total_steps=TURNING, closed=closed)
@@ -98,16 +98,16 @@ def optimizer_of(net: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
 
 
-def alone(parts: Sequence[slice] = HALVES, **edits: object) -> Trained:
+def alone(parts: Sequence[slice] = HALVES, **edits: Any) -> Trained:
     """One process on the same batches."""
-    made = program(**edits)  # type: ignore[arg-type]
+    made = program(**edits)
     masks = train(made, made.net, optimizer_of(made.net), parts)
     return Trained(masks, made.net.state_dict())
 
 
 def together(work: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:
     """What `work(rank, *args)` returns in each of two processes that are connected by gloo."""
-    mp.spawn(_rank, (work, folder, args), nprocs=RANKS)  # type: ignore[no-untyped-call]
+    spawn(_rank, (work, folder, args), nprocs=RANKS)
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(RANKS)]
 
 

@@ -14,11 +14,14 @@ import frostline as fl
 from tests.distributed.ranks import HALVES, STEPS, Blocks, Trained, alone, optimizer_of, program, together, train
 from tests.models.small import LayerDrop, spec
 
-KINDS: dict[str, tuple[dict[str, object], dict[str, Any]]] = {
+KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "surrogate": ({"gradient": {"frozen": "clipped"}}, {"static_graph": True}),
     "held": ({"progression__hold": True}, {"find_unused_parameters": True}),
-    "sharpened": ({"progression__transition": "sharpen", "progression__refresh": {"rate": "none"}}, {"gradient_as_bucket_view": True}),
+    "sharpened": (
+        {"progression__transition": "sharpen", "progression__refresh": {"rate": "none"}},
+        {"gradient_as_bucket_view": True},
+    ),
 }
 """Edits of the spec, with options of DistributedDataParallel that should not matter."""
 
@@ -27,8 +30,8 @@ def _work(rank: int) -> dict[str, Trained]:
     return {name: _trained(rank, edits, options) for name, (edits, options) in KINDS.items()} | {"own": _own(rank)}
 
 
-def _trained(rank: int, edits: dict[str, object], options: dict[str, Any]) -> Trained:
-    made = program(**edits)  # type: ignore[arg-type]
+def _trained(rank: int, edits: dict[str, Any], options: dict[str, Any]) -> Trained:
+    made = program(**edits)
     torch.manual_seed(100 + rank)  # masks ask nothing of torch's own generator
     net = DistributedDataParallel(made.net, **options)
     masks = train(made, net, optimizer_of(net), HALVES[rank : rank + 1])
@@ -48,8 +51,8 @@ def _own(rank: int) -> Trained:
     if rank:
         buffer.fill_(1)
     net(torch.randn(2, 6, dtype=torch.float64))
-    changed = torch.equal(buffer, before) is False
-    return Trained([], {}, {"kept": float(made.net.kept), "sent": float(made.net.sent), "changed": changed})
+    held = {name: float(made.net.get_buffer(name)) for name in ("kept", "sent")}
+    return Trained([], {}, held | {"changed": not torch.equal(buffer, before)})
 
 
 @pytest.fixture(scope="module")

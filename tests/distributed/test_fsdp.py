@@ -17,7 +17,7 @@ from frostline.errors import UsageError
 from tests.distributed.ranks import HALVES, STEPS, Trained, alone, optimizer_of, program, together, train
 
 LAYERS = ("body.*",)
-KINDS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
+KINDS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "root": ((), {}),
     "layers": (LAYERS, {"gradient": {"frozen": "clipped"}}),
     "every product": (("stem", "body.*.0", "head"), {}),
@@ -26,7 +26,7 @@ KINDS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
 """The modules that are closed, and sharded one by one before the root; and edits of the spec."""
 
 
-def _sharded(closed: tuple[str, ...], **edits: object) -> fl.Program:
+def _sharded(closed: tuple[str, ...], **edits: Any) -> fl.Program:
     made = program(closed, **edits)
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for module in [part.module for part in made.graph.parts() if part.region]:
