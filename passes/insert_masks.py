@@ -108,7 +108,14 @@ def _mask(graph: Graph, plan: Plan, turn: Turn, products: dict[str, Product]) ->
     if turn.transition == "sharpen":
         return Ramp(turn.gradient, turn.levels, **options)
     held = plan.spec.progression.hold and site.kind == "weight"
-    return Mask(turn.shape, turn.gradient, turn.levels, hold=site.shape if held else None, **options)
+    return Mask(_shape(turn, products), turn.gradient, turn.levels, hold=site.shape if held else None, **options)
+
+
+def _shape(turn: Turn, products: dict[str, Product]) -> tuple[int, ...]:
+    """The shape of a mask; that of images has a batch of 1, so that `to(memory_format=...)` orders it as images."""
+    read = products[turn.site.operands[0].node].activation
+    images = turn.site.kind == "activation" and len(turn.shape) >= 3 and 0 in facts(read).batch
+    return (1, *turn.shape) if images else turn.shape
 
 
 def _products(graph: Graph) -> dict[str, Product]:

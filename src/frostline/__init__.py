@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from frostline.benching import bench as bench
     from frostline.compiler.capture import capture as capture
     from frostline.compiler.certificate import Certificate as Certificate
+    from frostline.compiler.checkpoint import Checkpoints as Checkpoints
     from frostline.compiler.checkpoint import load_checkpoint as load_checkpoint
     from frostline.compiler.checkpoint import save_checkpoint as save_checkpoint
     from frostline.compiler.driver import Driver as Driver
@@ -51,6 +52,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bench": "benching",
     "Certificate": "compiler.certificate",
+    "Checkpoints": "compiler.checkpoint",
     "Diagnosis": "doctor",
     "Driver": "compiler.driver",
     "Graph": "compiler.graph",

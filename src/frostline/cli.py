@@ -20,6 +20,7 @@ from frostline.runs import (
     check_same_run,
     compile_factory,
     data_of,
+    edit_run,
     example_of,
     finished,
     images_of,
@@ -115,18 +116,24 @@ def train(
     model: Model,
     data: Annotated[str, DataOption],
     epochs: Annotated[int, typer.Option(help="The budget in epochs of --data.", min=1)],
-    run: Annotated[Path, typer.Option(help="A folder for checkpoint and history; an existing run goes on.")],
+    run: Annotated[Path, typer.Option(help="A folder for checkpoints and history; an existing run goes on.")],
     learning_rate: Annotated[float, typer.Option("--lr", help="The constant learning rate of SGD.")] = 0.1,
     momentum: Annotated[float, typer.Option(help="The momentum of SGD.")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="The weight decay of SGD.")] = 0.0,
     probe_every: Annotated[
         int | None, typer.Option(metavar="STEPS", help="Record what arrives at each depth in RUN/probe.csv.", min=1)
     ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Save so often, beside after each epoch.", min=1)
+    ] = None,
+    edited_spec: Annotated[
+        bool, typer.Option("--edited-spec", help="Go on under an edited SPEC: says what differs, notes it in RUN.")
+    ] = False,
 ) -> None:
     """Train a classifier along a plan: SGD with a constant rate, cross-entropy, on the GPU where there is one.
 
     The history shows the test accuracy of the network as it is, masked, and as if every site were binary already.
-    Ctrl-C saves; the same command goes on where it was.
+    Ctrl-C saves; the same command goes on where it was, also after `kill -9`.
     """
     from frostline.training import fit
 
@@ -137,7 +144,11 @@ def train(
     optimizer = optimizer_of(program, recipe)
     begin_run(run, schedule, recipe)
     typer.echo(program.plan)
-    history = fit(program, optimizer, training, test, epochs, run, probe_every=probe_every)
+    if edited_spec and (differences := edit_run(run, program, recipe)):
+        typer.echo(f"\nthe run goes on under another plan:\n{differences}\n")
+    history = fit(
+        program, optimizer, training, test, epochs, run, probe_every=probe_every, checkpoint_every=checkpoint_every
+    )
     typer.echo(f"fully binary accuracy {history[-1].binary:.1%}; now: frostline export {run}")
 
 

@@ -18,15 +18,16 @@ from frostline.compiler.invariants import mask_nodes, settled
 from frostline.compiler.masks import Mask
 from frostline.compiler.net import duplicate
 from frostline.compiler.plan import Plan, plan, retargeted
+from frostline.compiler.plan_digest import digest
 from frostline.compiler.products import attribute
 from frostline.compiler.ranks import check_values, leave_to_ranks
 from frostline.compiler.rewriting import Pass, check, run
 from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import unreached
-from frostline.errors import CheckpointError, Offence, PlanError, UsageError
+from frostline.errors import CheckpointError, Offence, PlanError, SpecError, UsageError
 from frostline.passes import FREEZING, CloseModules, EstimateBatchNorm, InsertMasks, OpenModules
 from frostline.passes.close_modules import matching
-from frostline.schedules import ScheduleSpec
+from frostline.schedules import ScheduleSpec, spec_from_data
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Program:
     driver: Driver
     model: nn.Module
     """The model that was compiled."""
+    sites: tuple[Site, ...]
+    """Every site of the model, those that stay float too."""
 
     @property
     def net(self) -> fx.GraphModule:
@@ -60,25 +63,47 @@ class Program:
             yield self.net
 
     def state_dict(self) -> dict[str, Any]:
-        """The program's own state, small and plain: save it beside `net.state_dict()` and the optimizer's."""
-        return {
-            "spec": self.plan.spec.as_data(),
-            "total_steps": self.plan.total_steps,
-            "steps_per_epoch": self.plan.steps_per_epoch,
-            "step": self.step,
-            "windows": {turn.site.name: [turn.start, turn.stop] for turn in self.plan.turns},
-            "shapes": {turn.site.name: list(turn.shape) for turn in self.plan.turns},
-        }
+        """The program's own state, small and plain: save it beside `net.state_dict()` and the optimizer's.
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        It holds the spec with its seed, the budget, the step, a digest of the plan, and the windows and mask shapes by
+        the names of the sites, to say what differs. Masks follow from plan and step, so no noise is in it and nothing
+        of a rank: save it on one, load it on all, as many as there are.
+        """
+        return _state(self.plan, self.step)
+
+    def load_state_dict(self, state: Mapping[str, Any], *, edited: bool = False) -> str:
         """Continue at the step of a saved state: from there on the masks are what they would have been.
 
-        Raises CheckpointError, with every difference, when the state is of another model, spec or budget.
+        With `edited` a state of another spec or budget is taken too, where the model is the same: the step stays, the
+        masks are those of this program's plan. Returns what differs, a line each, and nothing where the plans are one.
+
+        Raises CheckpointError, with every difference, when the state is of another model; without `edited` also when
+        it is of another spec or budget.
         """
-        differences = list(_differences(self.state_dict(), state))
-        if differences:
+        own = self.state_dict()
+        faults = list(_malformed(own, state))
+        if faults:
+            raise CheckpointError("this is not the state of a program", faults)
+        differences = [] if own["plan"] == state.get("plan") else list(_differences(own, state))
+        if differences and not edited:
+            remedy = "to go on under this plan: edited=True, or `frostline train --edited-spec`"
+            differences[-1] = Offence(differences[-1].what, remedy=remedy)
             raise CheckpointError("the checkpoint does not belong to this program", differences)
+        if differences and (faults := list(self._foreign(state))):
+            raise CheckpointError("the checkpoint is of another model", faults)
         self.driver.resume(state["step"])
+        return "\n".join(fault.what for fault in differences)
+
+    def _foreign(self, state: Mapping[str, Any]) -> Iterator[Offence]:
+        """What shows that a state is of another model: its own spec gives this one another plan than it had."""
+        try:
+            spec = spec_from_data(state["spec"], "the checkpoint's spec")
+            theirs = plan(spec, self.sites, state["total_steps"], state.get("steps_per_epoch"))
+        except (SpecError, PlanError) as error:
+            yield Offence(f"{error.headline}, for this model")
+            yield from error.offences
+        else:
+            yield from _sites_that_differ(_state(theirs, 0), state)
 
     def freeze(
         self,
@@ -176,7 +201,7 @@ class Program:
         masked = run(whole, (InsertMasks(turns),))
         for part in masked.parts():
             for _, mask in mask_nodes(part):
-                mask.mask.fill_(True)
+                mask.freeze(True)
         return masked
 
 
@@ -209,7 +234,8 @@ def compile(
         remedy = "read it first: fl.load_spec(path)"
         raise UsageError("spec is not a schedule spec", [Offence(f"it is a {type(spec).__name__}", remedy=remedy)])
     graph = capture(model, example_inputs, example_kwargs)
-    planned = plan(spec, sites(graph), total_steps, steps_per_epoch, unreached(graph))
+    found = tuple(sites(graph))
+    planned = plan(spec, found, total_steps, steps_per_epoch, unreached(graph))
     if spec.batch_norm is not None and graph.regions and graph.evaluating is None:
         remedy = "leave it out: the model was captured in regions, which its inputs do not fit"
         what = Offence("BatchNorm cannot be estimated anew in this model", spec.where("batch_norm"), remedy)
@@ -225,31 +251,56 @@ def compile(
             masks[str(facts(node).name)] = mask
             if mask.latent is not None:
                 held[str(facts(node).name)] = partial(attribute, part, node.all_input_nodes[0])
-    return Program(graph, planned, Driver(planned, masks, held), model)
+    return Program(graph, planned, Driver(planned, masks, held), model, found)
 
 
-def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Offence]:
-    wrong = [name for name in own if not isinstance(other, Mapping) or not isinstance(other.get(name), type(own[name]))]
-    wrong = [name for name in wrong if name != "steps_per_epoch"]
-    if wrong or other["windows"].keys() != other["shapes"].keys():
-        what = f"it has no {', '.join(wrong)}" if wrong else "its windows and shapes are not of the same sites"
-        yield Offence(what, remedy="pass what state_dict() returned")
-        return
-    for name in ("total_steps", "steps_per_epoch"):
-        if own[name] != other.get(name):
-            yield Offence(f"{name} is {own[name]} here and {other.get(name)} in the checkpoint")
-    one, two = dict(_flat(own["spec"])), dict(_flat(other["spec"]))
+def _state(plan: Plan, step: int) -> dict[str, Any]:
+    return {
+        "spec": plan.spec.as_data(),
+        "total_steps": plan.total_steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "step": step,
+        "plan": digest(plan),
+        "windows": {turn.site.name: [turn.start, turn.stop] for turn in plan.turns},
+        "shapes": {turn.site.name: list(turn.shape) for turn in plan.turns},
+    }
+
+
+def _malformed(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Offence]:
+    remedy = "pass what state_dict() returned"
+    known = state if isinstance(state, Mapping) else {}
+    optional = ("steps_per_epoch", "plan")
+    wrong = [name for name in own if name not in optional and not isinstance(known.get(name), type(own[name]))]
+    if wrong:
+        yield Offence(f"it has no {', '.join(wrong)}", remedy=remedy)
+    elif isinstance(known["step"], bool) or known["step"] < 0:
+        yield Offence(f"its step is {known['step']}", remedy=remedy)
+    elif known["windows"].keys() != known["shapes"].keys():
+        yield Offence("its windows and shapes are not of the same sites", remedy=remedy)
+    elif not all(isinstance(steps, list) and len(steps) == 2 for steps in known["windows"].values()):
+        yield Offence("its windows are no pairs of steps", remedy=remedy)
+
+
+def _differences(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Offence]:
+    for name in ("plan", "total_steps", "steps_per_epoch"):
+        if own[name] != state.get(name, own["plan"] if name == "plan" else None):
+            yield Offence(f"{name} is {own[name]} here and {state.get(name)} in the checkpoint")
+    one, two = dict(_flat(own["spec"])), dict(_flat(state["spec"]))
     for field in sorted(field for field in one.keys() | two.keys() if not field.startswith("batch_norm.")):
         if one.get(field) != two.get(field):
             yield Offence(f"spec {field} is {one.get(field)} here and {two.get(field)} in the checkpoint")
-    for name in sorted(own["shapes"].keys() | other["shapes"].keys()):
-        one, two = own["shapes"].get(name), other["shapes"].get(name)
+    yield from _sites_that_differ(own, state)
+
+
+def _sites_that_differ(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Offence]:
+    for name in sorted(own["shapes"].keys() | state["shapes"].keys()):
+        one, two = own["shapes"].get(name), state["shapes"].get(name)
         if one is None or two is None:
             yield Offence(f"{name} turns only in {'the checkpoint' if one is None else 'this program'}")
         elif one != two:
             yield Offence(f"{name} has shape {one} here and {two} in the checkpoint")
-        elif own["windows"][name] != other["windows"][name]:
-            (a, b), (c, d) = own["windows"][name], other["windows"][name]
+        elif own["windows"][name] != state["windows"][name]:
+            (a, b), (c, d) = own["windows"][name], state["windows"][name]
             yield Offence(f"{name} turns in [{a}, {b}) here and in [{c}, {d}) in the checkpoint")
 
 

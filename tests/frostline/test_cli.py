@@ -219,3 +219,48 @@ def test_a_run_whose_batch_norm_is_estimated_anew(run: Run, tmp_path: Path) -> N
     assert "16 of 16 decisions agree" in out
     code, out, _ = run("verify", folder / "model.onnx", "--run", folder)
     assert (code, out.splitlines()[-1]) == (0, f"{folder}/model.onnx: proven anew")
+
+
+def test_a_run_goes_on_under_an_edited_spec(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    words = [*FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder, "--checkpoint-every", 3]
+    with monkeypatch.context() as patched:
+        patched.setattr("frostline.measuring.accuracy", interrupt_at_once)
+        assert run("train", SPEC, *words)[0] == 130
+    code, _, err = run("train", "stompp-ste", *words)
+    assert code == 7
+    assert "spec gradient.frozen is clipped here and none in the checkpoint" in err
+    assert "-> to go on under this plan: edited=True, or `frostline train --edited-spec`" in err
+
+    code, out, _ = run("train", "stompp-ste", *words, "--edited-spec")
+    assert code == 0
+    assert "the run goes on under another plan:\nplan is " in out
+    assert "\nspec gradient.frozen is clipped here and none in the checkpoint\n" in out
+    assert f"{folder} continues at step 4 of 20" in out
+    assert json.loads((folder / "run.json").read_text())["spec"]["gradient"] == {"frozen": "clipped"}
+    assert run("export", folder)[0] == 0
+
+    code, out, _ = run("train", "stompp-ste", *words, "--edited-spec")
+    assert code == 0
+    assert "another plan" not in out
+
+
+def test_an_edited_spec_for_a_new_run_is_the_spec(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run("train", SPEC, *FACTORIES, "--epochs", 5, "--run", folder, "--edited-spec")[0] == 0
+    assert run("export", folder)[0] == 0
+
+
+def test_a_damaged_checkpoint_is_told_and_passed_over(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", SPEC, *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder]
+    assert run(*words)[0] == 0
+    (folder / "checkpoint-000020.pt").write_bytes(b"")
+    code, _, err = run("export", folder)
+    assert code == 7
+    assert err.startswith(f"warning: the checkpoint {folder}/checkpoint-000020.pt is damaged: truncated or altered; ")
+    assert "step 16 of 20\n    -> run the same `frostline train` again" in err
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "checkpoint-000016.pt is used in its place" in " ".join(out.split())
+    assert run("export", folder)[0] == 0
