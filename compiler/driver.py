@@ -13,6 +13,7 @@ from torch import Tensor
 
 from frostline.compiler.masks import ALL, Mask, Ramp
 from frostline.compiler.plan import Plan, Turn
+from frostline.compiler.ranks import beside
 from frostline.errors import UsageError
 
 _STEEPEST = 1e-3
@@ -151,7 +152,8 @@ class Driver:
         for name, held in self._weights.items():
             mask, weight = self.masks[name], held()
             if mask.latent is not None:
-                weight.copy_(torch.where(mask.frozen & ~mask.latent.isnan(), mask.latent, weight))
+                with beside(weight):
+                    weight.copy_(torch.where(mask.frozen & ~mask.latent.isnan(), mask.latent, weight))
                 mask.latent.fill_(torch.nan)
 
 

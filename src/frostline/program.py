@@ -20,11 +20,13 @@ from frostline.compiler.net import duplicate
 from frostline.compiler.plan import Plan, plan, retargeted
 from frostline.compiler.plan_digest import digest
 from frostline.compiler.products import attribute
+from frostline.compiler.ranks import check_values, leave_to_ranks
 from frostline.compiler.rewriting import Pass, check, run
 from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import unreached
 from frostline.errors import CheckpointError, Offence, PlanError, SpecError, UsageError
-from frostline.passes import FREEZING, EstimateBatchNorm, InsertMasks
+from frostline.passes import FREEZING, CloseModules, EstimateBatchNorm, InsertMasks, OpenModules
+from frostline.passes.close_modules import matching
 from frostline.schedules import ScheduleSpec, spec_from_data
 
 
@@ -109,6 +111,7 @@ class Program:
         example_kwargs: Mapping[str, Any] | None = None,
         *,
         batches: Iterable[Any] | None = None,
+        values: Mapping[str, Tensor] | None = None,
     ) -> Graph:
         """The fully binary graph, with tensors of its own: of a model in regions, the whole where eval mode is one.
 
@@ -118,15 +121,22 @@ class Program:
         Where the spec has BatchNorm estimated anew, `batches` are training inputs, without labels, as many as it says
         or more: each a tensor, a tuple of positional arguments, or a mapping of keywords.
 
+        `values` stand in for the net's own: its whole `state_dict`, where the net is sharded, or an average of several.
+        The model is then captured anew, on the CPU, in eval mode.
+
         Raises PassError, naming every site that is not settled, before the plan is done; CaptureError and UsageError
-        where the call is none that the model takes, or lacks a site; UsageError where batches are missing.
+        where the call is none that the model takes, or lacks a site; UsageError where batches are missing, where the
+        net is sharded and there are no values, or where the values are of another model.
         """
         check(self.graph, (settled,), f"the program cannot be frozen at step {self.step}: it is not {{}}")
         passes = (FREEZING[0], *self._estimating(batches), *FREEZING[1:])  # before BatchNorm is folded
+        check_values(self.net, values)
+        if values is not None and example_inputs is None and example_kwargs is None:
+            example_inputs, example_kwargs = self.graph.example.args, self.graph.example.kwargs
         if example_inputs is not None or example_kwargs is not None:
             inputs = () if example_inputs is None else example_inputs
-            return run(self._called_with(inputs, example_kwargs), passes)
-        return run(self._evaluating() or self.graph.snapshot(), passes)
+            return run(self._called_with(inputs, example_kwargs, values), passes)
+        return run(self._evaluating() or self.graph.snapshot(), (OpenModules(), *passes))
 
     def _estimating(self, batches: Iterable[Any] | None) -> Iterator[Pass]:
         asked, where = self.plan.spec.batch_norm, self.plan.spec.where("batch_norm")
@@ -154,9 +164,14 @@ class Program:
         self._give_values(whole.module)
         return self._settled(whole, sites(whole))
 
-    def _called_with(self, example_inputs: tuple[Any, ...], example_kwargs: Mapping[str, Any] | None) -> Graph:
+    def _called_with(
+        self,
+        example_inputs: tuple[Any, ...],
+        example_kwargs: Mapping[str, Any] | None,
+        values: Mapping[str, Tensor] | None,
+    ) -> Graph:
         twin = duplicate(self.model).eval()
-        self._give_values(twin)
+        self._give_values(twin, values)
         captured = capture(twin, example_inputs, example_kwargs)
         graph = captured.evaluating or captured
         turned = {one.key: one.name for turn in self.plan.turns for one in turn.site.operands}
@@ -171,9 +186,9 @@ class Program:
             raise UsageError("this call has other sites than the one that was trained", faults)
         return whole
 
-    def _give_values(self, other: nn.Module) -> None:
+    def _give_values(self, other: nn.Module, values: Mapping[str, Tensor] | None = None) -> None:
         """Give another module of the same names the net's parameters and buffers, those that are not saved as well."""
-        held = {**dict(self.net.named_parameters(remove_duplicate=False)), **dict(_buffers(self.net))}
+        held = {**dict(self.net.named_parameters(remove_duplicate=False)), **dict(_buffers(self.net)), **(values or {})}
         for name, tensor in (*other.named_parameters(remove_duplicate=False), *_buffers(other)):
             if name in held:
                 tensor.data = held[name].detach().cpu().clone()
@@ -202,13 +217,18 @@ def compile(
     *,
     steps_per_epoch: int | None = None,
     example_kwargs: Mapping[str, Any] | None = None,
+    closed: Sequence[str] = (),
 ) -> Program:
     """Capture a model, find its sites, plan their turning, and insert the masks.
 
     `example_inputs` are positional arguments of one call, batch first. `total_steps` is the budget in optimizer steps;
     `steps_per_epoch` is needed where the spec counts in epochs. The program's `net` holds the model's own parameters.
 
-    Raises CaptureError when the model cannot be captured faithfully, PlanError when spec, model and budget do not fit.
+    `closed` are patterns of modules, such as `layers.*`, the outermost of which are called as modules in the net, for
+    what works module by module, as `fully_shard` does. The net computes the same.
+
+    Raises CaptureError when the model cannot be captured faithfully, PlanError when spec, model and budget do not fit,
+    UsageError where a pattern matches no module, PassError where a module reads, or lends, parameters of another.
     """
     if not isinstance(spec, ScheduleSpec):
         remedy = "read it first: fl.load_spec(path)"
@@ -221,6 +241,9 @@ def compile(
         what = Offence("BatchNorm cannot be estimated anew in this model", spec.where("batch_norm"), remedy)
         raise PlanError("the plan cannot be made", [what])
     graph = run(graph, (InsertMasks(planned),))
+    if closed:
+        graph = run(graph, (CloseModules(matching(graph, closed)),))
+    leave_to_ranks(graph.module, model)
     masks: dict[str, Mask] = {}
     held: dict[str, Callable[[], Tensor]] = {}
     for part in graph.parts():
