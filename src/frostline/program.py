@@ -36,6 +36,8 @@ class Program:
     driver: Driver
     model: nn.Module
     """The model that was compiled."""
+    sites: tuple[Site, ...]
+    """All that could turn binary in it, also what stays float."""
 
     @property
     def net(self) -> fx.GraphModule:
@@ -189,7 +191,8 @@ def compile(
         remedy = "read it first: fl.load_spec(path)"
         raise UsageError("spec is not a schedule spec", [Offence(f"it is a {type(spec).__name__}", remedy=remedy)])
     graph = capture(model, example_inputs, example_kwargs)
-    planned = plan(spec, sites(graph), total_steps, steps_per_epoch, unreached(graph))
+    found = sites(graph)
+    planned = plan(spec, found, total_steps, steps_per_epoch, unreached(graph))
     if spec.batch_norm is not None and graph.regions and graph.evaluating is None:
         remedy = "leave it out: the model was captured in regions, which its inputs do not fit"
         what = Offence("BatchNorm cannot be estimated anew in this model", spec.where("batch_norm"), remedy)
@@ -202,7 +205,7 @@ def compile(
             masks[str(facts(node).name)] = mask
             if mask.latent is not None:
                 held[str(facts(node).name)] = partial(attribute, part, node.all_input_nodes[0])
-    return Program(graph, planned, Driver(planned, masks, held), model)
+    return Program(graph, planned, Driver(planned, masks, held), model, found)
 
 
 def _differences(own: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Offence]:

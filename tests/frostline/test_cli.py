@@ -102,6 +102,18 @@ def test_plan_with_an_input_or_with_data(run: Run) -> None:
     assert "depth 2  [50, 475)" in out
 
 
+def test_a_plan_is_drawn_and_compared(run: Run, tmp_path: Path) -> None:
+    words = ["plan", SPEC, *FACTORIES[:2], "--input", "2x3x8x8", "--steps", 1000]
+    code, out, _ = run(*words, "--against", "reverse", "--draw", tmp_path / "plan.html")
+    assert code == 0
+    assert "progression.order  forward" in out
+    assert "of them on bits" in out
+    assert out.endswith(f"written {tmp_path}/plan.html\n")
+    assert 'id="comparison"' in (tmp_path / "plan.html").read_text()
+    code, _, err = run(*words, "--draw", tmp_path / "plan.bmp")
+    assert (code, err.splitlines()[-1]) == (2, "    -> end it in .html, .png, .svg, .pdf")
+
+
 def planning(factory: str, shape: str = "2x4", steps: int = 9) -> list[object]:
     return ["plan", SPEC, "--model", factory, "--steps", steps, "--input", shape]
 

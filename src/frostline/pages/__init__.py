@@ -1,0 +1,5 @@
+"""Pages to look at: what a plan will do to a model, and what a run has done; each one file that needs no network."""
+
+from frostline.pages.plan_page import write_plan_page
+
+__all__ = ["write_plan_page"]
