@@ -170,6 +170,21 @@ def draw(
 
 
 @app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="The page to write; RUN/report.html by default.")] = None,
+    bench: Annotated[bool, typer.Option("--bench", help="Time the exported file as well: ten seconds.")] = False,
+) -> None:
+    """Make one page of a run: plan, accuracies, gradients, flips, certificate, and the exported file's speed."""
+    from frostline.reporting import report as report_run
+
+    page = out or run / "report.html"
+    for what, why in report_run(run, page, bench):
+        typer.echo(f"without {what}: {why}")
+    typer.echo(f"written {page}")
+
+
+@app.command()
 def export(
     run: RunFolder,
     out: Annotated[Path | None, typer.Option(help="The file to write; RUN/model.onnx by default.")] = None,

@@ -63,6 +63,10 @@ def test_the_whole_path_by_commands(run: Run, tmp_path: Path) -> None:
     code, _, err = run("export", folder, "--target", "cpu-int16")
     assert (code, err.splitlines()[-1]) == (9, '    -> did you mean "cpu-int8" or "cuda-fp16"?')
 
+    code, out, _ = run("report", folder)
+    assert (code, out.splitlines()[-1]) == (0, f"written {folder}/report.html")
+    assert "without gradients and flips: there is no probe.csv: train with --probe-every" in out
+
     code, out, _ = run("show", folder / "model.onnx")
     assert code == 0
     assert "BinaryConv" in out
@@ -155,7 +159,7 @@ def test_bad_input_is_a_message_and_an_exit_code(run: Run, words: list[object], 
 def test_help_teaches(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("check", "schema", "plan", "train", "draw", "export", "verify", "show"):
+    for command in ("check", "schema", "plan", "train", "draw", "export", "report", "verify", "show"):
         assert command in out
     assert "A first run" in out
 
