@@ -15,18 +15,20 @@ from functools import cached_property
 import networkx as nx
 from torch import Tensor, fx, nn
 
+from frostline.compiler.bits import words
 from frostline.compiler.equations import letters
 from frostline.compiler.flow import flow_of
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import mask_nodes
 from frostline.compiler.plan import Plan, Turn
 from frostline.compiler.products import Product, attribute, products_of
-from frostline.compiler.rearrangements import root_of
+from frostline.compiler.rearrangements import called, root_of
 from frostline.compiler.sites import Operand, Site
 from frostline.program import Program
 
-_FUNCTIONS, _CALL, _OPERATION = 2600, 210, 330
-"""Bytes of a file beside its tensors: its functions and the head, each call, each binary operation with its proof."""
+_FUNCTIONS, _CALL, _OPERATION, _ATTENTION = 2500, 250, 120, 3400
+"""Bytes of a file beside its tensors, as measured: its functions and the head; each call; what each binary operation
+and its proof take besides; and each attention, which is written in many plain operations."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,7 @@ def amounts(program: Program) -> Amounts:
     works = tuple(sorted(_works(program, parts), key=lambda work: work.depth))
     weights = {turn.site.name: turn for work in works if (turn := work.weight.turn) is not None}.values()
     tensors = sum(map(_float_tensors, parts))
-    calls = sum(node.op.startswith("call") for part in parts for node in part.kept)
-    graph = _FUNCTIONS + _CALL * calls + _OPERATION * sum(work.weight.turn is not None for work in works)
+    graph = _FUNCTIONS + sum(map(_calls, parts)) + _OPERATION * sum(work.weight.turn is not None for work in works)
     parameters = sum(parameter.numel() for parameter in program.model.parameters())
     floats = sum(4 * math.prod(turn.site.shape) for turn in weights)
     file_bytes = tensors + sum(map(_packed, weights)) + graph
@@ -223,11 +224,19 @@ def _multiply_adds(product: Product) -> int:
 
 
 def _packed(turn: Turn) -> int:
-    """The bytes of a packed weight: the entries that one sum reads at one place begin a byte."""
+    """The bytes of a packed weight and its scale: the entries that one sum reads at one place fill whole words."""
     shape, axis = turn.site.shape, turn.site.channel
     summed = shape[1] if axis != 1 else shape[0]
-    scale = 4 * shape[axis] if turn.scale == "channel" and axis is not None else 0
-    return math.prod(shape) // summed * -(-summed // 8) + scale
+    scale = 4 * shape[axis] + _CALL if turn.scale == "channel" and axis is not None else 0
+    return math.prod(shape) // summed * 4 * words(summed) + scale
+
+
+def _calls(part: _Part) -> int:
+    """The bytes of the calls that a file still makes, without the masks of weights."""
+    weights = {root_of(product.weight) for product in part.products.values()} & part.masks
+    calls = [node for node in part.kept - weights if node.op.startswith("call")]
+    attentions = sum(called(node) == "scaled_dot_product_attention" for node in calls)
+    return _CALL * len(calls) + _ATTENTION * attentions
 
 
 def _float_tensors(part: _Part) -> int:
