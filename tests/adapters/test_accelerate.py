@@ -42,12 +42,12 @@ class Kept(GeneralTracker):  # type: ignore[misc]
 class Loop:
     """A program in a loop with accelerate."""
 
-    def __init__(self, one: fl.Program, **edits: Any) -> None:
+    def __init__(self, one: fl.Program, edited: bool = False, **edits: Any) -> None:
         settings: dict[str, Any] = {"cpu": True, "gradient_accumulation_steps": GATHERED}
         self.accelerator = Accelerator(**settings | edits)
         self.program = one
         self.model, self.optimizer, self.loader = self.accelerator.prepare(one.net, sgd(one.net), loader())
-        self.drive = DrivePlan(one, self.model, self.accelerator)
+        self.drive = DrivePlan(one, self.model, self.accelerator, edited=edited)
 
     def run(self, until: int = TOTAL) -> None:
         """Train; until is the end of an epoch."""
@@ -127,7 +127,7 @@ def test_a_model_without_the_net_is_refused() -> None:
 def test_a_cadence_is_a_number_of_steps(log_every: Any) -> None:
     one = program()
     with pytest.raises(UsageError, match="log_every is a number of optimizer steps"):
-        DrivePlan(one, one.net, Accelerator(cpu=True), log_every)
+        DrivePlan(one, one.net, Accelerator(cpu=True), log_every=log_every)
 
 
 def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path) -> None:
@@ -135,3 +135,15 @@ def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path) -> None:
     other = Loop(program(progression__curve={"kind": "linear"}))
     with pytest.raises(CheckpointError, match=r"progression\.curve"):
         other.accelerator.load_state(str(tmp_path))
+
+
+def test_a_checkpoint_of_another_spec_is_taken_when_told_to(tmp_path: Path) -> None:
+    first = Loop(program())
+    first.run(until=4)
+    first.accelerator.save_state(str(tmp_path))
+    other = Loop(program(progression__curve={"kind": "linear"}), edited=True)
+    with pytest.warns(UserWarning, match=r"goes on under another plan:[\s\S]*progression\.curve"):
+        other.accelerator.load_state(str(tmp_path))
+    assert other.program.step == 4
+    other.run()
+    other.program.freeze()

@@ -125,9 +125,10 @@ def test_a_step_that_the_scaler_skips_is_one_of_lightning_s(tmp_path: Path) -> N
     one.freeze()
 
 
-def test_averaged_weights_end_in_the_binary_net(tmp_path: Path) -> None:
+@pytest.mark.parametrize("use_buffers", [False, True])
+def test_averaged_weights_end_in_the_binary_net(tmp_path: Path, use_buffers: bool) -> None:
     one = program()
-    averaging = EMAWeightAveraging(use_buffers=False, decay=0.5)
+    averaging = EMAWeightAveraging(use_buffers=use_buffers, decay=0.5)
     trainer(one, tmp_path, averaging).fit(Classifier(one.net), loader())
     last = dict(trained(program()).net.named_parameters())
     assert not any(torch.equal(value, last[name]) for name, value in one.net.named_parameters())
@@ -168,9 +169,22 @@ def test_a_program_that_is_ahead_of_the_trainer_is_refused(tmp_path: Path) -> No
         trainer(one, tmp_path).fit(Classifier(one.net), loader())
 
 
-def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_spec_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
     one, other = program(), program(seed=0, progression__curve={"kind": "linear"})
     trainer(one, tmp_path, saving(tmp_path)).fit(Classifier(one.net), loader())
     last = next(tmp_path.glob("epoch=2*.ckpt"))
     with pytest.raises(CheckpointError, match=r"progression\.curve"):
         trainer(other, tmp_path, saving(tmp_path)).fit(Classifier(other.net), loader(), ckpt_path=str(last))
+    told = Trainer(
+        max_epochs=3,
+        accumulate_grad_batches=GATHERED,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        callbacks=[DrivePlan(other, edited=True), saving(tmp_path)],
+    )
+    earlier = next(tmp_path.glob("epoch=1*.ckpt"))
+    with pytest.warns(UserWarning, match=r"goes on under another plan:[\s\S]*progression\.curve"):
+        told.fit(Classifier(other.net), loader(), ckpt_path=str(earlier))
+    assert other.step == TOTAL
+    other.freeze()

@@ -27,6 +27,6 @@ def test_the_fraction_is_that_of_the_masks() -> None:
     one = program(progression__curve={"kind": "linear"})
     for step in range(13):
         told = at(one, step)["fraction"]
-        masks = [mask.mask for mask in one.driver.masks.values()]
+        masks = [mask.frozen for mask in one.driver.masks.values()]
         frozen = sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
         assert told == pytest.approx(frozen, abs=0.05)

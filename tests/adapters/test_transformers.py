@@ -175,8 +175,15 @@ def test_a_checkpoint_without_the_plan_is_refused(tmp_path: Path) -> None:
         trainer(again, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
 
 
-def test_a_checkpoint_of_another_spec_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_spec_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
     one, other = program(), program(progression__curve={"kind": "linear"})
     trainer(one, tmp_path, save_strategy="steps", save_steps=4).train()
     with pytest.raises(CheckpointError, match=r"progression\.curve"):
         trainer(other, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    told = trainer(other, tmp_path)
+    told.remove_callback(DrivePlan)
+    told.add_callback(DrivePlan(other, edited=True))
+    with pytest.warns(UserWarning, match=r"goes on under another plan:[\s\S]*progression\.curve"):
+        told.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert other.step == TOTAL
+    other.freeze()

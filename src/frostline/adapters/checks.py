@@ -1,9 +1,11 @@
-"""What the adapters refuse: before training begins, with every offence at once."""
+"""What the adapters refuse, before training begins and with every offence at once, and what they resume from."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -29,6 +31,15 @@ def check_training(program: Program, model: nn.Module, steps: float, setting: st
     `{}` for the number.
     """
     _refuse([*_elsewhere(program, model), *_other_budget(program, steps, setting)])
+
+
+def resume(program: Program, state: Mapping[str, Any], edited: bool) -> None:
+    """Continue at the step of a saved state, with a warning of what differs where another spec or budget may.
+
+    Raises CheckpointError where it is of another model, or of another spec or budget that may not differ.
+    """
+    if differences := program.load_state_dict(state, edited=edited):
+        warnings.warn(f"the program goes on under another plan:\n{differences}", stacklevel=3)
 
 
 def check_step(program: Program, done: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from frostline.adapters.checks import check_step, check_training, not_installed
+from frostline.adapters.checks import check_step, check_training, not_installed, resume
 from frostline.adapters.logs import progress
 from frostline.program import Program
 
@@ -19,15 +19,16 @@ class DrivePlan(Callback):
 
     The LightningModule holds the net, `self.net = program.net`. A step of the plan is one of `trainer.global_step`:
     an optimizer step, however many batches it gathers. One that a GradScaler skipped counts there too, so that the
-    plan ends when the training does. The program's state is part of Lightning's checkpoints.
+    plan ends when the training does. The program's state is part of Lightning's checkpoints; with `edited`, one of
+    another spec or budget is taken too, and a warning says what differs.
 
     Raises UsageError before training where the module lacks the net, where the trainer makes another number of steps
     than the plan has (not in a `fast_dev_run`), or begins at another step; CheckpointError where a checkpoint is of
     another program.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, edited: bool = False) -> None:
+        self.program, self.edited = program, edited
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Steps that the module makes itself are known by max_steps alone.
@@ -46,8 +47,12 @@ class DrivePlan(Callback):
             self.program.advance()
         pl_module.log_dict(progress(self.program), on_step=True, on_epoch=False)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # WeightAveraging has given the net averages of all buffers, and masks have none: they follow from the step.
+        self.program.driver.resume(self.program.step)
+
     def state_dict(self) -> dict[str, Any]:
         return self.program.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.program.load_state_dict(state_dict)
+        resume(self.program, state_dict, self.edited)

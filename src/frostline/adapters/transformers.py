@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from frostline.adapters.checks import check_step, check_training, not_installed
+from frostline.adapters.checks import check_step, check_training, not_installed, resume
 from frostline.adapters.logs import progress
 from frostline.program import Program
 
@@ -21,21 +21,22 @@ class DrivePlan(TrainerCallback):
 
     A step of the plan is one of `state.global_step`: an optimizer step, however many batches it gathers. One that a
     GradScaler skipped counts there too, so that the plan ends when the training does. The program's state is part of
-    `trainer_state.json` in each checkpoint, and how far the plan is joins each row of `state.log_history`.
+    `trainer_state.json` in each checkpoint; with `edited`, one of another spec or budget is taken too, and a warning
+    says what differs. How far the plan is joins each row of `state.log_history`.
 
     Raises UsageError before training where the model lacks the net, where the trainer makes another number of steps
     than the plan has, or begins at another step; CheckpointError where a checkpoint is of another program.
     """
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, edited: bool = False) -> None:
+        self.program, self.edited = program, edited
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any
     ) -> None:
         check_training(self.program, rest["model"], state.max_steps, "TrainingArguments(max_steps={})")
         if _KEY in _saved(state):
-            self.program.load_state_dict(_saved(state)[_KEY])
+            resume(self.program, _saved(state)[_KEY], self.edited)
         check_step(self.program, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **rest: Any) -> None:
