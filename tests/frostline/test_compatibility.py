@@ -280,6 +280,16 @@ def test_the_driver_of_a_copy_follows_it_wherever_it_goes() -> None:
     assert all(mask.noise.is_meta for mask in twin.driver.masks.values())
 
 
+@pytest.mark.parametrize("model", [chain(), LayerDrop()], ids=["whole", "regions"])
+def test_what_is_kept_from_ranks_is_kept_from_those_of_a_copy(model: nn.Module) -> None:
+    model._ddp_params_and_buffers_to_ignore = ["own"]  # type: ignore[assignment]
+    x = torch.zeros(2, 3, 8, 8) if isinstance(model, nn.Sequential) else torch.randn(4, 4)
+    one = fl.compile(model, spec(binarize__keep_float=[]), (x,), total_steps=TOTAL)
+    nets: list[Any] = [one.net, copy.deepcopy(one).net]
+    kept, copied = (set(net._ddp_params_and_buffers_to_ignore) for net in nets)
+    assert kept == copied > {"own"}
+
+
 def test_a_copy_of_a_model_in_regions() -> None:
     torch.manual_seed(0)
     one = fl.compile(LayerDrop(), spec(binarize__keep_float=[]), (torch.randn(4, 4),), total_steps=TOTAL)
