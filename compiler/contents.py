@@ -33,7 +33,7 @@ def contents(path: str | Path) -> str:
     size = sum(4 * int(numpy_helper.to_array(tensor).size) for tensor in floats)
     table.add_row("", "float tensors", "", f"{len(floats)} tensors", f"{size:,}")
     table.add_row("", "graph, functions, certificate", "", "", f"{Path(path).stat().st_size - size - packed:,}")
-    console = Console(width=120, color_system=None)
+    console = Console(width=120, color_system=None, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
