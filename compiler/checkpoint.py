@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from frostline.compiler.files import replacing
+from frostline.compiler.files import replacing, whole
+from frostline.compiler.saved import unpacked
 from frostline.errors import CheckpointError, Offence, first_line
 
 _SEAL = b"frostline checkpoint 1\n"
@@ -38,7 +39,7 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     Raises CheckpointError when the file is missing, is no checkpoint, or is not what was written.
     """
     try:
-        raw = Path(path).read_bytes()
+        raw = whole(path)
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}", [Offence(error.strerror or str(error))]) from error
     if not raw.startswith(_SEAL[: len(raw)]):
@@ -47,7 +48,10 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     if hashlib.sha256(content).digest() != digest:
         remedy = "use an earlier checkpoint, or start anew without it"
         raise CheckpointError(f"the checkpoint {path} is damaged", [Offence("truncated or altered", remedy=remedy)])
-    state = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    try:
+        state = unpacked(content, map_location)
+    except Exception as error:  # a seal that fits may stand before anything
+        raise CheckpointError(f"cannot read the checkpoint {path}", [Offence(first_line(error))]) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a checkpoint of frostline")
     return state

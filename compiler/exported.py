@@ -16,7 +16,7 @@ from frostline.compiler.certificate import Certificate
 from frostline.compiler.files import whole
 from frostline.compiler.received import DOMAIN as DOMAIN
 from frostline.compiler.received import faults, has_ours
-from frostline.errors import FileError, Offence, first_line
+from frostline.errors import FileError, Offence, first_line, offences_of
 
 _CERTIFICATE = "frostline.certificate"
 _DIGEST = "frostline.digest"
@@ -89,8 +89,7 @@ def read_certificate(path: str | Path) -> Certificate:
     try:
         return Certificate.from_json(held[_CERTIFICATE])
     except ValidationError as error:
-        found = [Offence(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") for fault in error.errors()]
-        raise FileError(f"the certificate of {path} cannot be read", found) from error
+        raise FileError(f"the certificate of {path} cannot be read", offences_of(error)) from error
 
 
 def named(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import networkx as nx
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from frostline.errors import Offence
 
@@ -20,7 +20,7 @@ DOMAIN = "frostline"
 _MOST_NODES = 100_000
 """The nodes of a model at most, once its functions stand where they are called."""
 
-_STRING, _INTS = onnx.AttributeProto.STRING, onnx.AttributeProto.INTS
+_INTS = onnx.AttributeProto.INTS
 _WINDOW = {"kernel_shape": _INTS, "strides": _INTS, "pads": _INTS, "dilations": _INTS, "group": onnx.AttributeProto.INT}
 _OPERANDS = ("Binary", "ZeroOne", "BinaryWeight")
 _KINDS: dict[str, tuple[int, dict[str, Any]]] = {
@@ -40,7 +40,7 @@ def has_ours(model: onnx.ModelProto) -> bool:
 
 def faults(model: onnx.ModelProto, folder: Path) -> Iterator[Offence]:
     """What a model does that none may: read files outside of its folder, grow beyond all bounds, or, where it has nodes
-    of ours, keep tensors elsewhere or have such that are none."""
+    of ours, keep tensors elsewhere or have such that are none. Raises an exception where it is damaged."""
     ours = has_ours(model)
     for tensor in _tensors(model):
         places = [entry.value for entry in tensor.external_data if entry.key == "location"]
@@ -48,6 +48,8 @@ def faults(model: onnx.ModelProto, folder: Path) -> Iterator[Offence]:
             yield Offence(f"tensor {tensor.name} is not in the file")
         elif not all((folder / place).resolve().is_relative_to(folder.resolve()) for place in places):
             yield Offence(f"tensor {tensor.name} is outside of the file's folder")
+        elif ours:
+            numpy_helper.to_array(tensor)  # has as many values as it says
     yield from _growing(model)
     held = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
@@ -61,16 +63,14 @@ def _fault(node: onnx.NodeProto, held: dict[str, TensorProto]) -> str | None:
         return "is no operator of frostline"
     count, wanted = _KINDS[node.op_type]
     found = {each.name: each for each in node.attribute}
-    for name, kind in ({"site": _STRING} | wanted).items():
+    for name, kind in wanted.items():
         if name not in found or found[name].type != kind:
             return f"has no proper {name}"
+    if "site" in found and not _is_word(found["site"]):
+        return "has no proper site"
     if len(node.input) != count or not all(node.input) or len(node.output) != 1 or not node.output[0]:
         return "has not the inputs and outputs of its kind"
     given = {name: helper.get_attribute_value(found[name]) for name in wanted}
-    try:
-        found["site"].s.decode()
-    except UnicodeDecodeError:
-        return "has no proper site"
     if not wanted:
         return None
     bits, inputs = held.get(node.input[-1]), given["inputs"]
@@ -87,6 +87,13 @@ def _fault(node: onnx.NodeProto, held: dict[str, TensorProto]) -> str | None:
     return None
 
 
+def _is_word(attribute: onnx.AttributeProto) -> bool:
+    try:
+        return attribute.type == onnx.AttributeProto.STRING and attribute.s.decode().isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
 def _tensors(message: Any) -> Iterator[TensorProto]:
     """Every tensor inside of a message of protobuf, wherever it is. Raises ValueError for names that are not UTF-8."""
     if isinstance(message, TensorProto):
@@ -94,7 +101,9 @@ def _tensors(message: Any) -> Iterator[TensorProto]:
         return
     for field, value in message.ListFields():
         if field.type == field.TYPE_STRING:  # protobuf gives bytes for what is not UTF-8
-            if isinstance(value, bytes) or (not isinstance(value, str) and any(isinstance(each, bytes) for each in value)):
+            if isinstance(value, bytes) or (
+                not isinstance(value, str) and any(isinstance(each, bytes) for each in value)
+            ):
                 raise ValueError(f"{field.full_name} holds what is not UTF-8")
         elif field.message_type is not None:
             for inner in (value,) if hasattr(value, "ListFields") else value:

@@ -103,7 +103,7 @@ def open_model(
     """
     ort = runtime()
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4 if provider == "cpu" else 3  # what it logs of a model, it raises as well
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)

@@ -87,13 +87,13 @@ def edit_spec(spec: ScheduleSpec, edits: Mapping[str, Any]) -> ScheduleSpec:
     'reverse'
     """
     data = spec.as_data()
-    for dotted, value in edits.items():
-        *parents, last = str(dotted).split(".")
+    for name, value in edits.items():
+        *parents, last = str(name).split(".")
         part: Any = data
         for parent in parents:
             part = part.setdefault(parent, {}) if isinstance(part, dict) else None
         if not isinstance(part, dict):
-            raise SpecError(f'"{dotted}" is not a field of a spec')
+            raise SpecError(f'"{name}" is not a field of a spec')
         part[last] = value
     return _validate(data, "<edited spec>", {})
 

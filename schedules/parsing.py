@@ -60,13 +60,14 @@ class _Composer(yaml.SafeLoader):
     _depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        start = event.start_mark
         if isinstance(event, yaml.events.AliasEvent):
-            raise yaml.MarkedYAMLError(None, None, "aliases are not part of a spec", event.start_mark)
+            raise yaml.MarkedYAMLError(None, None, "aliases are not part of a spec", start)
         if event.tag is not None:
-            raise yaml.MarkedYAMLError(None, None, "tags are not part of a spec", event.start_mark)
+            raise yaml.MarkedYAMLError(None, None, "tags are not part of a spec", start)
         if self._depth == _DEEPEST:
-            raise yaml.MarkedYAMLError(None, None, "nested too deeply", event.start_mark)
+            raise yaml.MarkedYAMLError(None, None, "nested too deeply", start)
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -87,7 +88,7 @@ class _Reading:
             return {self._key(key, path): self.value(inner, (*path, str(key.value))) for key, inner in node.value}
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self._scalar(node)
+        return self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
 
     def _key(self, node: yaml.Node, path: Path) -> Any:
         word = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
@@ -98,7 +99,7 @@ class _Reading:
         self.lines[*path, str(node.value)] = self._where(node)
         return word
 
-    def _scalar(self, node: yaml.Node) -> Any:
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
         word: str = node.value
         if len(word) > _LONGEST_WORD:
             self._fault(node, f"a word or number has at most {_LONGEST_WORD:,} characters")

@@ -83,9 +83,9 @@ def _rate(value: object) -> int | str:
 def _order(value: object) -> str | tuple[str, ...]:
     if isinstance(value, str) and value in ORDERS:
         return value
-    named = isinstance(value, list | tuple) and all(isinstance(item, str) and 0 < len(item) <= 1000 for item in value)
-    if named and value:
-        return tuple(value)
+    words = value if isinstance(value, list | tuple) else ()
+    if words and all(isinstance(word, str) and 0 < len(word) <= 1000 for word in words):
+        return tuple(words)
     raise ValueError(f"an order is {', '.join(ORDERS)}, or a list of name patterns, one window each")
 
 
@@ -103,7 +103,9 @@ def _words_or_list(parse: Any, words: tuple[str, ...], item: core_schema.CoreSch
     )
 
 
-Order = Annotated[str | tuple[str, ...], _words_or_list(_order, ORDERS, core_schema.str_schema(min_length=1, max_length=1000))]
+Order = Annotated[
+    str | tuple[str, ...], _words_or_list(_order, ORDERS, core_schema.str_schema(min_length=1, max_length=1000))
+]
 Lengths = Annotated[str | tuple[float, ...], _words_or_list(_lengths, LENGTHS, core_schema.float_schema(gt=0, lt=1e9))]
 Rate = Annotated[
     int | Literal["none"],
@@ -163,7 +165,7 @@ class Progression(Part):
     order: Order
     """Which sites turn first: those at the input, those at the output, all at once, or as a list of name patterns."""
     depth: DepthRule = "asap"
-    """How depth is counted: from the model's input, from its output, or in the order in which modules are registered."""
+    """How depth is counted: from the model's input, from its output, or in the order in which modules stand."""
     group: Group = "depth"
     """What shares a window: the sites of one depth, or of one element of the outermost list of modules."""
     stages: Stages = "together"

@@ -150,7 +150,7 @@ def draw(
     """Draw the table of a probe: accuracy, the gradient that arrives at each depth, and progress, over the steps."""
     from frostline.drawing import draw as draw_table
 
-    picture = out or Path(f"{table}.png" if not table.suffix else table.with_suffix(".png"))
+    picture = out or (table.with_suffix(".png") if table.name else Path("probe.png"))
     draw_table(table, picture)
     _say(f"written {picture}")
 

@@ -19,7 +19,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 _MOST = 30
 """The offences that a message shows: it fits on a screen, whatever a file holds."""
@@ -126,6 +129,13 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     close = get_close_matches(word, list(known), n=3, cutoff=0.5)
     quoted = " or ".join(f'"{name}"' for name in close)
     return f"did you mean {quoted}?" if close else None
+
+
+def offences_of(error: ValidationError, remedy: str | None = None) -> list[Offence]:
+    """What is wrong with the fields of a file that has a form of its own, such as a certificate."""
+    faults = error.errors(include_url=False, include_input=False)
+    places = (".".join(map(str, fault["loc"])) or "it" for fault in faults)
+    return [Offence(f"{place}: {fault['msg']}", None, remedy) for place, fault in zip(places, faults, strict=True)]
 
 
 def printable(text: str) -> str:

@@ -20,6 +20,7 @@ from frostline.compiler.net import duplicate
 from frostline.compiler.plan import Plan, plan, retargeted
 from frostline.compiler.products import attribute
 from frostline.compiler.rewriting import Pass, check, run
+from frostline.compiler.saved import state_faults
 from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import unreached
 from frostline.errors import CheckpointError, Offence, PlanError, UsageError
@@ -73,7 +74,7 @@ class Program:
 
         Raises CheckpointError, with every difference, when the state is of another model, spec or budget.
         """
-        differences = list(_differences(self.state_dict(), state))
+        differences = list(state_faults(state)) or list(_differences(self.state_dict(), state))
         if differences:
             raise CheckpointError("the checkpoint does not belong to this program", differences)
         self.driver.resume(state["step"])

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError
 
-from frostline.compiler.files import replacing
+from frostline.compiler.files import replacing, whole
 from frostline.errors import FileError, Offence
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -95,7 +95,7 @@ def read(text: str, source: str) -> list[Record]:
 def read_records(path: str | Path) -> list[Record]:
     """The records in a file. Raises FileError when it cannot be read or is damaged, with every line that is."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = whole(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "it is no text"
         raise FileError(f"cannot read {path}", [Offence(what or str(error))]) from error
