@@ -238,7 +238,7 @@ def test_a_message_fits_on_a_screen(run: Run, tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text("".join(f"k{index}: 1\n" for index in range(500)) + f"{'x' * 900}: 1\n")
     code, _, err = run("check", tmp_path / "long.yaml")
     assert code == 3
-    assert err.endswith("  and 477 more\n")
+    assert err.endswith("  and 476 more\n")
     assert len(err.splitlines()) < 60
 
 

@@ -175,3 +175,9 @@ def test_the_schema_and_the_loader_agree(path: str, value: Any) -> None:
 @given(specs)
 def test_what_is_written_out_fits(data: dict[str, Any]) -> None:
     validator.validate(spec_from_data(data).as_data())
+
+
+@pytest.mark.parametrize("path", ["version", "seed", "progression.refresh.rate", "progression.warmup"])
+def test_a_float_is_no_whole_number_whatever_a_schema_says(path: str) -> None:
+    assert validator.is_valid(changed(path, 1.0))
+    assert faults_of(changed(path, 1.0))
