@@ -4,53 +4,63 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter
 
 AS_FLOAT = "AsFloat"
 """How the kind of an operation ends that a target leaves in float32."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
 class Proven:
     """What was found for one binary operation, in the file, for the graph's own inputs."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     operation: str
     kind: str
     products: str
     """"equal": its integers are those of the graph; "close": its input is float, so its output is compared so."""
-    outputs: int
+    outputs: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """What was compared between a binary graph and the file that was lowered from it."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
     target: str
-    opset: int
-    sites: int
-    zero_one: int
+    opset: Count
+    sites: Count
+    zero_one: Count
     """How many of the sites hold 0 and 1; the others hold -1 and +1."""
-    by_integers: int
+    by_integers: Count = 0
     """How many of the sites compare integers with an integer threshold a channel, where no rounding decides."""
     operations: tuple[Proven, ...]
     as_float: tuple[str, ...]
     """Operations of two-valued operands that are computed in float, as standard operators."""
-    samples: int
-    pieces: int
+    samples: Count
+    pieces: Count
     """How many of the samples went through every piece of the file on its own; all went through the whole."""
     constant: tuple[str, ...]
     """Activations that had one value only for all samples."""
-    deviation: float
+    deviation: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """The largest error of a float value between binary operations, relative to the largest value of its tensor."""
-    flips: int
+    flips: Count
     """Binary values that differ between file and graph on their own, over all sites and samples."""
-    values: int
-    decisions: int
-    agreeing: int
-    steady: int
+    values: Count
+    decisions: Count
+    agreeing: Count
+    steady: Count
     """Samples in which no binary value differs; decisions can differ in the others alone."""
-    file_bytes: int
-    float_bytes: int
+    file_bytes: Annotated[Count, Field(ge=1)]
+    float_bytes: Count
     runtime: str
     note: str = ""
     """What the file's target says of its own proof."""
@@ -104,9 +114,9 @@ class Certificate:
     def from_json(cls, text: str) -> Certificate:
         """Read what `to_json` wrote, also before `by_integers` was counted.
 
-        Raises ValueError, TypeError or KeyError for anything else.
+        Raises pydantic's ValidationError for anything else.
         """
-        data: dict[str, Any] = json.loads(text)
-        proofs = tuple(Proven(**proof) for proof in data["operations"])
-        names = {field: tuple(data[field]) for field in ("constant", "as_float")}
-        return cls(**{"by_integers": 0, **data, "operations": proofs, **names})
+        return _FORM.validate_json(text)
+
+
+_FORM = TypeAdapter(Certificate)

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from frostline.compiler.files import replacing, sweep
+from frostline.compiler.files import replacing, sweep, whole
+from frostline.compiler.saved import unpacked
 from frostline.errors import CheckpointError, FileError, Offence, UsageError, first_line
 
 _SEAL = b"frostline checkpoint 1\n"
@@ -139,7 +140,10 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
     Raises CheckpointError when the file is missing, is no checkpoint, or is not what was written.
     """
     content = _content(path)
-    state = torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
+    try:
+        state = unpacked(content, map_location)
+    except Exception as error:  # a seal that fits may stand before anything
+        raise CheckpointError(f"cannot read the checkpoint {path}", [Offence(first_line(error))]) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a checkpoint of frostline")
     return state
@@ -148,7 +152,7 @@ def load_checkpoint(path: str | Path, map_location: str | torch.device = "cpu") 
 def _content(path: str | Path) -> bytes:
     """What was written, proven by its digest."""
     try:
-        raw = Path(path).read_bytes()
+        raw = whole(path)
     except OSError as error:
         raise CheckpointError(f"cannot read the checkpoint {path}", [Offence(error.strerror or str(error))]) from error
     if not raw.startswith(_SEAL[: len(raw)]):

@@ -39,7 +39,7 @@ def contents(path: str | Path) -> str:
     table.add_row("", "graph, functions, certificate", "", "", f"{Path(path).stat().st_size - told - others:,}", "")
     binary = [node for node in model.graph.node if node.domain == DOMAIN and not is_site(node)]
     bits = sum(sizes[name] for node in binary for name in read.get(node.output[0], []))
-    console = Console(width=140, color_system=None)
+    console = Console(width=140, color_system=None, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
     head = f"{len(binary)} operations of one-bit weights, {bits:,} bytes; operators: {_counted(model)}"

@@ -10,11 +10,14 @@ from typing import Any
 
 import onnx
 from onnx import helper
+from pydantic import ValidationError
 
 from frostline.compiler.certificate import Certificate
-from frostline.errors import FileError, Offence, first_line
+from frostline.compiler.files import whole
+from frostline.compiler.received import DOMAIN as DOMAIN
+from frostline.compiler.received import faults, has_ours
+from frostline.errors import FileError, Offence, first_line, offences_of
 
-DOMAIN = "frostline"
 _CERTIFICATE = "frostline.certificate"
 _DIGEST = "frostline.digest"
 _VIEWS = ("Transpose", "Reshape", "Cast", "Identity", "Slice", "Split", "Squeeze", "Unsqueeze")
@@ -22,14 +25,36 @@ _VIEWS = ("Transpose", "Reshape", "Cast", "Identity", "Slice", "Split", "Squeeze
 
 def read_model(path: str | Path) -> onnx.ModelProto:
     """The model in a file. Raises FileError when it cannot be read or is no valid ONNX model."""
+    model = look_at(path, failure := f"{path} is not an ONNX model")
+    if not has_ours(model):
+        _check(model, failure)
+    return model
+
+
+def look_at(path: str | Path, failure: str) -> onnx.ModelProto:
+    """The model in a file, its tensors elsewhere left where they are; a valid one where it has nodes of ours.
+
+    Raises FileError, headed `failure`, for what is no model, or does what no model may.
+    """
     try:
-        model = onnx.load_model_from_string(Path(path).read_bytes())
-        onnx.checker.check_model(model)
+        model = onnx.load_model_from_string(whole(path))
+        found = list(faults(model, Path(path).parent))
     except OSError as error:
         raise FileError(f"cannot read {path}", [Offence(error.strerror or str(error))]) from error
-    except Exception as error:
-        raise FileError(f"{path} is not an ONNX model", [Offence(first_line(error))]) from error
+    except Exception as error:  # of bytes that others wrote, whatever they are
+        raise FileError(failure, [Offence(first_line(error))]) from error
+    if found:
+        raise FileError(failure, found)
+    if has_ours(model):
+        _check(model, failure)
     return model
+
+
+def _check(model: onnx.ModelProto, failure: str) -> None:
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise FileError(failure, [Offence(first_line(error))]) from error
 
 
 def stamp(path: str | Path, certificate: Certificate) -> Certificate:
@@ -64,8 +89,8 @@ def read_certificate(path: str | Path) -> Certificate:
         raise FileError(f"{path} was edited after export", [Offence(what, remedy="export it anew")])
     try:
         return Certificate.from_json(held[_CERTIFICATE])
-    except (ValueError, TypeError, KeyError) as error:
-        raise FileError(f"the certificate of {path} cannot be read", [Offence(str(error))]) from error
+    except ValidationError as error:
+        raise FileError(f"the certificate of {path} cannot be read", offences_of(error)) from error
 
 
 def named(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:

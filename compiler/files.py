@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from frostline.errors import FileError, Offence
+
+
+def whole(path: str | Path) -> bytes:
+    """What a file holds. Raises OSError, also for what is no file, such as a device without end."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "it is a folder" if Path(path).is_dir() else "it is no file")
+        return Path(path).read_bytes()
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "this cannot be the name of a file") from error
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, "it is larger than the memory") from error
 
 
 @contextmanager
@@ -18,15 +32,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises FileError when the folder does not exist or cannot be written, or the disk is full.
     """
     path = Path(path)
-    if not path.parent.is_dir():
+    if not _is_folder(path.parent):
         remedy = f"create {path.parent} first"
         raise FileError(f"cannot write {path}", [Offence(f"there is no folder {path.parent}", remedy=remedy)])
-    if path.is_dir():
+    if _is_folder(path):
         raise FileError(f"cannot write {path}", [Offence("it is a folder", remedy="give the name of a file")])
     try:
         handle, name = _part(path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}", [Offence(error.strerror or str(error))]) from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot write {path}", [Offence(getattr(error, "strerror", None) or str(error))]) from error
     try:
         yield Path(name)
         with open(name, "rb") as written:
@@ -79,6 +93,13 @@ def _settle(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, or a folder that may not be read
+        return False
 
 
 def _umask() -> int:

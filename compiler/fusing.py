@@ -145,21 +145,20 @@ class _Fusion:
 
     def _unclipped(self, name: str) -> str:
         """The value that a name is clipped from, where clipping changes no sign."""
-        maker = self.nodes[self.makers[name]] if name in self.makers else None
-        if maker is None or maker.op_type != "Clip":
-            return name
-        limits = [self._number(limit) for limit in (*maker.input[1:], "", "")[:2]]
-        keeps = limits[0] is not None and limits[1] is not None and limits[0] < 0 <= limits[1]
-        return self._unclipped(maker.input[0]) if keeps else name
+        while (maker := self._maker(name)) is not None and maker.op_type == "Clip":
+            low, high = (self._number(limit) for limit in (*maker.input[1:], "", "")[:2])
+            if low is None or high is None or not low < 0 <= high:
+                break
+            name = maker.input[0]
+        return name
 
     def _number(self, name: str) -> float | None:
         """The number that a name stands for, where it is a constant of type float."""
-        maker = self.nodes[self.makers[name]] if name in self.makers else None
-        if maker is not None and (
+        while (maker := self._maker(name)) is not None and (
             maker.op_type == "CastLike"
             or (maker.op_type == "Cast" and attributes(maker)["to"] == onnx.TensorProto.FLOAT)
         ):
-            return self._number(maker.input[0])
+            name = maker.input[0]
         if maker is not None and maker.op_type == "Constant":
             value = next(iter(attributes(maker).values()))
             array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.array(value)
@@ -195,9 +194,16 @@ class _Fusion:
         place = self.makers[node.output[0]]
         one.last, self.nodes[place] = max(one.last, place), None
 
+    def _maker(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes a value, where it is one whose meaning is known."""
+        node = self.nodes[self.makers[name]] if name in self.makers else None
+        return node if node is not None and node.domain in ("", DOMAIN) else None
+
     def _only_reader(self, name: str) -> onnx.NodeProto | None:
+        """The node that alone reads a value, where it is one whose meaning is known."""
         places = self.readers.get(name, [])
-        return self.nodes[places[0]] if len(places) == 1 and name not in self.outputs else None
+        node = self.nodes[places[0]] if len(places) == 1 and name not in self.outputs else None
+        return node if node is not None and node.domain in ("", DOMAIN) else None
 
     def _node(self, place: int | None, kind: str) -> onnx.NodeProto | None:
         node = self.nodes[place] if place is not None else None

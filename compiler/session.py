@@ -8,11 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import onnx
-
-from frostline.compiler.exported import DOMAIN
+from frostline.compiler.exported import look_at
 from frostline.compiler.fusing import fuse
 from frostline.compiler.kernels.build import library
+from frostline.compiler.received import has_ours
 from frostline.errors import FileError, Offence, UsageError, first_line
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -64,9 +63,7 @@ def opened(
         offence = Offence("the kernels run on the CPU", remedy='ask for the provider "cpu", or do not ask for kernels')
         raise UsageError("kernels and the provider cuda do not go together", [offence])
     provider = "cpu" if kernels else provider
-    if not Path(path).is_file():
-        raise FileError(f"cannot read {path}", [Offence("there is no such file")])
-    failure = f"{path} cannot be opened in ONNX Runtime"
+    model = look_at(path, failure := f"{path} cannot be opened in ONNX Runtime")
     if provider == "cuda" or (provider is None and PROVIDERS["cuda"] in runtime().get_available_providers()):
         found = open_model(str(path), provider, threads, failure, profile=profile)
         if PROVIDERS["cuda"] in found.get_providers():
@@ -75,10 +72,10 @@ def opened(
             what = f"the session runs on {', '.join(found.get_providers())}"
             remedy = "install frostline[gpu] on a machine with a GPU, its driver and CUDA libraries"
             raise UsageError("the provider cuda is not to be had here", [Offence(what, remedy=remedy)])
-    if kernels is not False and (fused := _fused(path)) is not None:
+    if kernels is not False and has_ours(model):
         built = _kernels(required=kernels is True)
         if built is not None:
-            return open_model(fused, "cpu", threads, failure, built, profile)
+            return open_model(fuse(model).SerializeToString(), "cpu", threads, failure, built, profile)
     return open_model(str(path), "cpu", threads, failure, profile=profile)
 
 
@@ -90,17 +87,6 @@ def _kernels(*, required: bool) -> Path | None:
             raise
         warnings.warn(f"binary products run as standard operators: {error}", stacklevel=4)
         return None
-
-
-def _fused(path: str | Path) -> bytes | None:
-    """The file in the library's operators; None where it has no node of ours, or is no model."""
-    try:
-        model = onnx.load_model_from_string(Path(path).read_bytes())
-    except Exception:
-        return None  # ONNX Runtime says what is wrong with it
-    if not any(node.domain == DOMAIN for node in model.graph.node):
-        return None
-    return bytes(fuse(model).SerializeToString())
 
 
 def open_model(
@@ -117,7 +103,7 @@ def open_model(
     """
     ort = runtime()
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4 if provider == "cpu" else 3  # what it logs of a model, it raises as well
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)

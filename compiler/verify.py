@@ -80,7 +80,7 @@ def verify(
     size = Path(path).stat().st_size
     return Certificate(
         target=target,
-        opset=next(entry.version for entry in model.opset_import if not entry.domain),
+        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
         sites=len(first.activations) + len(first.bits),
         zero_one=sum(levels == ZERO_ONE for levels in first.levels.values()),
         by_integers=len(first.by_integers),
@@ -126,11 +126,13 @@ def _thresholds(reference: Reference) -> dict[str, Array]:
 def _threshold_faults(reference: Reference, at: Mapping[str, Array], below: Mapping[str, Array]) -> Iterator[Offence]:
     """What the sites make of their thresholds, and of the integers just below, is the graph's."""
     for site, levels in reference.levels.items():
-        high = reference.high[site]
+        own, high = f"own:{site}", np.broadcast_to(reference.high[site], reference.activations[site].shape)
+        if own not in at:
+            continue  # a fault already
         if site not in reference.by_integers:
-            if not (at[f"own:{site}"] == high).all():
+            if not np.array_equal(at[own], high):
                 yield Offence(f"{threshold(levels):g} does not become {max(levels):+d} at {site}")
-        elif not ((at[f"own:{site}"] == high).all() and (below[f"own:{site}"] == sum(levels) - high).all()):
+        elif not (np.array_equal(at[own], high) and np.array_equal(below[own], sum(levels) - high)):
             yield Offence(f"the thresholds of {site} are not the graph's")
 
 
@@ -214,7 +216,14 @@ def _run(opened: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
         values = opened.run(None, {name: value for name, value in feeds.items() if name in wanted})
     except Exception as error:
         raise DriftError("the file cannot be run", [Offence(first_line(error))]) from error
+    strange = [name for name, value in zip(names, values, strict=True) if not _is_numbers(value)]
+    if strange:
+        raise DriftError("the file cannot be run", [Offence(f"{name} is no tensor of numbers") for name in strange])
     return dict(zip(names, values, strict=True))
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
 
 
 def _site_faults(model: onnx.ModelProto, reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:

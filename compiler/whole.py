@@ -48,7 +48,10 @@ class Whole:
         steady = np.ones(count, dtype=bool)
         for site, node in operations(model):
             own = ends[node.output[0]]
-            if site in reference.activations:
+            expected = reference.activations.get(site, reference.products.get(site))
+            if expected is None or own.shape != expected.shape:
+                self.spoiled[f"{site} has another shape in the whole file"] = None
+            elif site in reference.activations:
                 steady &= ~self._flipped(site, own, reference, steady)
             elif site in reference.binary:
                 if not np.array_equal(own, np.rint(own)):

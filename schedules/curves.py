@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from frostline.schedules.part import Part
 
 Exponent = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
 
 
-class _Curve(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Power(_Curve):
+class Power(Part):
     """p(t) = t ** exponent. The paper's default is the cubic.
 
     >>> Power(kind="power", exponent=3).fraction(0.5)
@@ -28,6 +26,7 @@ class Power(_Curve):
 
     kind: Literal["power"]
     exponent: Exponent
+    """How late it rises: 1 is linear, 3 the paper's."""
 
     def fraction(self, t: float) -> float:
         return float(t**self.exponent)
@@ -36,8 +35,8 @@ class Power(_Curve):
         return f"power {self.exponent:g}"
 
 
-class Linear(_Curve):
-    """p(t) = t.
+class Linear(Part):
+    """p(t) = t: evenly.
 
     >>> Linear(kind="linear").fraction(0.25)
     0.25
@@ -52,7 +51,7 @@ class Linear(_Curve):
         return "linear"
 
 
-class Cosine(_Curve):
+class Cosine(Part):
     """p(t) = (1 - cos(pi t)) / 2: slow at both ends.
 
     >>> round(Cosine(kind="cosine").fraction(0.25), 4)
@@ -68,7 +67,7 @@ class Cosine(_Curve):
         return "cosine"
 
 
-class FlippedPower(_Curve):
+class FlippedPower(Part):
     """p(t) = 1 - (1 - t) ** exponent: fast first, slow at the end.
 
     >>> FlippedPower(kind="flipped_power", exponent=2).fraction(0.5)
@@ -77,6 +76,7 @@ class FlippedPower(_Curve):
 
     kind: Literal["flipped_power"]
     exponent: Exponent
+    """How early it rises: 1 is linear."""
 
     def fraction(self, t: float) -> float:
         return float(1 - (1 - t) ** self.exponent)
@@ -85,7 +85,7 @@ class FlippedPower(_Curve):
         return f"flipped power {self.exponent:g}"
 
 
-class Exponential(_Curve):
+class Exponential(Part):
     """p(t) = (1 - e ** (-rate t)) / (1 - e ** -rate): fast first, ever slower.
 
     bitorch's ProgressiveSign has 1 - 4 ** (-10 t), which is a rate of 10 ln 4, or 13.86.
@@ -96,6 +96,7 @@ class Exponential(_Curve):
 
     kind: Literal["exponential"]
     rate: Exponent
+    """How early it rises: 13.86 is that of bitorch's ProgressiveSign."""
 
     def fraction(self, t: float) -> float:
         return math.expm1(-self.rate * t) / math.expm1(-self.rate)
@@ -104,7 +105,7 @@ class Exponential(_Curve):
         return f"exponential {self.rate:g}"
 
 
-class Instant(_Curve):
+class Instant(Part):
     """p(t) = 1: binary from the window's first step on, as plain straight-through training is.
 
     >>> Instant(kind="instant").fraction(0.0)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import GetPydanticSchema
 from pydantic_core import core_schema
 
-_FORM = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*(%|steps?|epochs?)")
+_FORM = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) *(%|steps?|epochs?)")
 _MEANT = 'a duration is a number of steps (500), of epochs ("3 epochs") or a share of the budget ("5%")'
 
 

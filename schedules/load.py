@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path as File
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from frostline.errors import Offence, SpecError, first_line, nearest
+from frostline.errors import Offence, SpecError, nearest
+from frostline.schedules.parsing import LONGEST, Path, dotted, parse
 from frostline.schedules.spec import ScheduleSpec
-
-_Path = tuple[str | int, ...]
 
 _PAPER = {
     "version": "version: 1",
@@ -39,19 +37,20 @@ _PAPER = {
 }
 
 
-def load_spec(path: str | Path) -> ScheduleSpec:
+def load_spec(path: str | File) -> ScheduleSpec:
     """Read and validate a schedule spec file; or one that ships with frostline, by its name, such as `stompp-ste`.
 
     Raises SpecError, with every fault and its line, when the file cannot be read or is not a valid spec.
     """
-    if not isinstance(path, str | Path):
+    if not isinstance(path, str | File):
         raise SpecError(f"a spec is read from a path, or found by its name, not from a {type(path).__name__}")
-    shipped = {file.stem: file for file in Path(__file__).parent.glob("*.yaml")}
-    path = Path(path)
+    shipped = {file.stem: file for file in File(__file__).parent.glob("*.yaml")}
+    path = File(path)
     if str(path) in shipped and not path.is_file():
         path = shipped[str(path)]
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)  # a device has no end
     except UnicodeDecodeError as error:
         raise SpecError(f"the spec {path} is not a text file in UTF-8") from error
     except (OSError, ValueError) as error:
@@ -64,7 +63,7 @@ def load_spec(path: str | Path) -> ScheduleSpec:
 
 def read_spec(text: str, source: str = "<spec>") -> ScheduleSpec:
     """Validate a spec given as YAML text; `source` names it in errors. Raises SpecError."""
-    data, lines = _parse(text, source)
+    data, lines = parse(text, source)
     return _validate(data, source, lines)
 
 
@@ -88,65 +87,18 @@ def edit_spec(spec: ScheduleSpec, edits: Mapping[str, Any]) -> ScheduleSpec:
     'reverse'
     """
     data = spec.as_data()
-    for dotted, value in edits.items():
-        *parents, last = str(dotted).split(".")
+    for name, value in edits.items():
+        *parents, last = str(name).split(".")
         part: Any = data
         for parent in parents:
             part = part.setdefault(parent, {}) if isinstance(part, dict) else None
         if not isinstance(part, dict):
-            raise SpecError(f'"{dotted}" is not a field of a spec')
+            raise SpecError(f'"{name}" is not a field of a spec')
         part[last] = value
     return _validate(data, "<edited spec>", {})
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases: a spec is read as it stands, and cannot blow up."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.get_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, "aliases are not part of a spec", event.start_mark)
-        return super().compose_node(parent, index)
-
-
-def _parse(text: str, source: str) -> tuple[Any, dict[_Path, str]]:
-    try:
-        loader = _Loader(text)
-        root = loader.get_single_node()
-        if root is None:
-            raise SpecError(f"the spec {source} is empty", [Offence("no fields", remedy=_PAPER["version"])])
-        lines: dict[_Path, str] = {}
-        faults = list(_walk(root, (), source, lines))
-        if faults:
-            raise SpecError(f"{source} is not a valid spec", faults)
-        return loader.construct_document(root), lines
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{source}:{mark.line + 1}" if mark else source
-        raise SpecError(f"{source} is not YAML", [Offence(error.problem or "syntax error", where)]) from error
-    except (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else first_line(error)
-        raise SpecError(f"{source} is not YAML", [Offence(reason, source)]) from error
-
-
-def _walk(node: yaml.Node, path: _Path, source: str, lines: dict[_Path, str]) -> Iterator[Offence]:
-    lines.setdefault(path, f"{source}:{node.start_mark.line + 1}")
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            where = f"{source}:{key.start_mark.line + 1}"
-            name = (*path, key.value if isinstance(key, yaml.ScalarNode) else "?")
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                yield Offence("a key is one plain word", where)
-            elif name in lines:
-                yield Offence(f'"{_dotted(name)}" stands here twice', where, "keep one of them")
-            lines[name] = where
-            yield from _walk(value, name, source, lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            yield from _walk(item, (*path, index), source, lines)
-
-
-def _validate(data: object, source: str, lines: dict[_Path, str]) -> ScheduleSpec:
+def _validate(data: object, source: str, lines: dict[Path, str]) -> ScheduleSpec:
     if not isinstance(data, dict):
         raise SpecError(f"{source} is not a valid spec", [Offence("a spec is a mapping", lines.get(()))])
     try:
@@ -158,10 +110,10 @@ def _validate(data: object, source: str, lines: dict[_Path, str]) -> ScheduleSpe
     return spec
 
 
-def _offence(detail: ErrorDetails, data: object, lines: dict[_Path, str]) -> Offence:
+def _offence(detail: ErrorDetails, data: object, lines: dict[Path, str]) -> Offence:
     path = _own_path(detail["loc"], data, keep_last=detail["type"] == "missing")
     where = next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), None)
-    name = _dotted(path) or "the spec"
+    name = dotted(path) or "the spec"
     match detail["type"]:
         case "missing":
             example = _PAPER.get(str(path[-1]))
@@ -182,16 +134,21 @@ def _offence(detail: ErrorDetails, data: object, lines: dict[_Path, str]) -> Off
             detail["msg"] = "should be a mapping"
     message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = detail["input"]
-    shown = f", got {given!r}" if isinstance(given, str | int | float | None) else ""
+    shown = f", got {given!r}" if isinstance(given, str | int | float | None) and not _huge(given) else ""
     hint = '"none" is a word here: `frozen: none`' if given is None and path[-1:] == ("frozen",) else None
     return Offence(f'"{name}": {message}{shown}', where, hint)
+
+
+def _huge(given: object) -> bool:
+    """Whether a number has more digits than Python writes out."""
+    return isinstance(given, int) and given.bit_length() > 10_000
 
 
 def _line(fault: Offence) -> int:
     return int(fault.where.rpartition(":")[2]) if fault.where else 0
 
 
-def _own_path(loc: _Path, data: object, keep_last: bool) -> _Path:
+def _own_path(loc: Path, data: object, keep_last: bool) -> Path:
     """pydantic's location without the tags of unions, which stand in no file."""
     path: list[str | int] = []
     for position, key in enumerate(loc):
@@ -203,7 +160,7 @@ def _own_path(loc: _Path, data: object, keep_last: bool) -> _Path:
     return tuple(path)
 
 
-def _keys(path: _Path, data: object) -> list[str]:
+def _keys(path: Path, data: object) -> list[str]:
     """The keys that the model at a path knows."""
     model: Any = ScheduleSpec
     for key in path:
@@ -227,7 +184,3 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 def _accepts(model: type[BaseModel], data: object) -> bool:
     kind = model.model_fields.get("kind")
     return kind is None or (isinstance(data, dict) and data.get("kind") in get_args(kind.annotation))
-
-
-def _dotted(path: _Path) -> str:
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetPydanticSchema,
     PlainSerializer,
@@ -24,6 +22,7 @@ from pydantic_core import core_schema
 
 from frostline.schedules.curves import Curve
 from frostline.schedules.durations import DurationField
+from frostline.schedules.part import Part
 from frostline.schedules.surrogates import Surrogate
 
 ROLES = ("first", "last", "downsample")
@@ -32,26 +31,15 @@ ROLES = ("first", "last", "downsample")
 ORDERS = ("forward", "reverse", "global")
 LENGTHS = ("equal", "parameters")
 
-Pattern = Annotated[str, Field(min_length=1)]
+Pattern = Annotated[str, Field(min_length=1, max_length=1000)]
 """A site's name, or a shell-style pattern of it; `*` crosses dots."""
 
 Per = Literal["element", "channel"]
-"""What has a mask entry of its own: each element of a value, or each channel."""
-
 DepthRule = Literal["asap", "alap", "module"]
-"""How depth is counted: from the model's input, from its output, or in the order in which modules are registered."""
-
 Group = Literal["depth", "block"]
-"""What shares a window: the sites of one depth, or of one element of the outermost list of modules that they are in."""
-
 Stages = Literal["together", "activations_first", "weights_first"]
-"""Whether weights and activations turn in the same windows, or the one kind in windows before the other's."""
-
 Transition = Literal["mask", "sharpen"]
-"""How a site turns: entry by entry behind a mask, or all entries alike, along a ramp that becomes a step."""
-
 Scale = Literal["none", "channel"]
-"""By what a binary weight is multiplied: nothing, or its channel's mean absolute value (XNOR-Net, arXiv 1603.05279)."""
 
 Levels = tuple[Literal[-1, 0], Literal[1]]
 """The two values that a binary value takes, low and high."""
@@ -95,8 +83,9 @@ def _rate(value: object) -> int | str:
 def _order(value: object) -> str | tuple[str, ...]:
     if isinstance(value, str) and value in ORDERS:
         return value
-    if isinstance(value, list | tuple) and value and all(isinstance(item, str) and item for item in value):
-        return tuple(value)
+    words = value if isinstance(value, list | tuple) else ()
+    if words and all(isinstance(word, str) and 0 < len(word) <= 1000 for word in words):
+        return tuple(words)
     raise ValueError(f"an order is {', '.join(ORDERS)}, or a list of name patterns, one window each")
 
 
@@ -114,7 +103,9 @@ def _words_or_list(parse: Any, words: tuple[str, ...], item: core_schema.CoreSch
     )
 
 
-Order = Annotated[str | tuple[str, ...], _words_or_list(_order, ORDERS, core_schema.str_schema(min_length=1))]
+Order = Annotated[
+    str | tuple[str, ...], _words_or_list(_order, ORDERS, core_schema.str_schema(min_length=1, max_length=1000))
+]
 Lengths = Annotated[str | tuple[float, ...], _words_or_list(_lengths, LENGTHS, core_schema.float_schema(gt=0, lt=1e9))]
 Rate = Annotated[
     int | Literal["none"],
@@ -123,22 +114,22 @@ Rate = Annotated[
 ]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
 def _whole(value: object) -> object:
     """True and 1.0 equal 1 in Python, but are no version."""
     return value if type(value) is int else str(value)
 
 
-class Binarize(_Part):
-    """What turns binary: weights, activations or both, and what stays float. `scale` multiplies binary weights."""
+class Binarize(Part):
+    """What turns binary: weights, activations or both, and what stays float."""
 
     weights: bool
+    """Whether weights turn binary."""
     activations: bool
+    """Whether activations turn binary."""
     keep_float: Annotated[tuple[Pattern, ...], Field(strict=False)]
+    """What stays float: the roles first, last and downsample, and name patterns such as "head.*"."""
     scale: Scale = "none"
+    """By what binary weights are multiplied: nothing, or their channel's mean absolute value (XNOR-Net)."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -147,11 +138,13 @@ class Binarize(_Part):
         return self
 
 
-class Gradient(_Part):
-    """The surrogate of frozen entries; `tail`, if given, is that of fine-tuning, once every site is settled."""
+class Gradient(Part):
+    """The gradient that stands in for that of binary entries."""
 
     frozen: Surrogate
+    """The surrogate of entries that are binary already; none is StoMPP without STE, clipped the usual one."""
     tail: Surrogate | None = None
+    """The surrogate of fine-tuning, once every site is settled; left out, it is that of frozen entries."""
 
     @property
     def changes(self) -> bool:
@@ -159,31 +152,39 @@ class Gradient(_Part):
         return self.tail is not None or self.frozen.sharpness_at(0) is not None
 
 
-class Refresh(_Part):
-    """Soft refresh: in every step 1/rate of a turning site's noise is drawn anew; with `none`, it never is."""
+class Refresh(Part):
+    """Soft refresh: in every step a part of a turning site's noise is drawn anew."""
 
     rate: Rate
+    """In every step 1/rate of the noise is drawn anew; with none, it never is. The paper's is 100."""
 
 
-class Progression(_Part):
-    """When the sites turn binary, and in which portions.
-
-    `depth` is what the orders forward and reverse count by; `windows` how long the windows are, beside each other;
-    `per` what has a mask entry of its own; `hold` keeps the latent value of a frozen weight where it was.
-    """
+class Progression(Part):
+    """When the sites turn binary, and in which portions."""
 
     order: Order
+    """Which sites turn first: those at the input, those at the output, all at once, or as a list of name patterns."""
     depth: DepthRule = "asap"
+    """How depth is counted: from the model's input, from its output, or in the order in which modules stand."""
     group: Group = "depth"
+    """What shares a window: the sites of one depth, or of one element of the outermost list of modules."""
     stages: Stages = "together"
+    """Whether weights and activations turn in the same windows, or the one kind in windows before the other's."""
     transition: Transition = "mask"
+    """How a site turns: entry by entry behind a mask, or all entries alike, along a ramp that becomes a step."""
     per: Per = "element"
+    """What has a mask entry of its own: each element of a value, or each channel."""
     curve: Curve
+    """How the binary share of a site grows inside of its window; the paper's is {kind: power, exponent: 3}."""
     refresh: Refresh
     windows: Lengths = "equal"
+    """How long the windows are: equal, as their weights are many, or a list of lengths beside each other."""
     hold: bool = False
+    """Whether the latent value of a frozen weight stays where it was, whatever the optimizer does."""
     warmup: DurationField
+    """How long nothing turns at the beginning: steps (500), epochs ("3 epochs") or a share ("5%")."""
     tail: DurationField
+    """How long the binary network trains at the end: steps (500), epochs ("3 epochs") or a share ("10%")."""
 
     @model_validator(mode="after")
     def _room(self) -> Self:
@@ -203,25 +204,30 @@ class Progression(_Part):
         return self
 
 
-class BatchNorm(_Part):
-    """The number of batches from which the statistics of BatchNorm are estimated anew in the binary network."""
+class BatchNorm(Part):
+    """What is done for BatchNorm once the network is binary."""
 
     reestimate: Annotated[int, Field(ge=1, le=1_000_000)]
+    """The number of batches from which its statistics are estimated anew."""
 
 
-class Override(_Part):
-    """What differs for the sites that a pattern matches.
-
-    The levels [0, 1] are for activations that are never negative, and would have one sign only.
-    """
+class Override(Part):
+    """What differs for the sites that a pattern matches."""
 
     sites: Pattern
+    """The sites: a name, or a pattern such as "layer4.*.activation"; the most specific pattern wins."""
     curve: Curve | None = None
+    """How their binary share grows inside of their window."""
     refresh: Refresh | None = None
+    """How their noise is drawn anew."""
     gradient: Gradient | None = None
+    """The gradient that stands in for that of their binary entries."""
     per: Per | None = None
+    """What of them has a mask entry of its own: each element, or each channel."""
     levels: LevelsField | None = None
+    """Their two values: signs, or 0 and 1 for activations that are never negative and would have one sign only."""
     scale: Scale | None = None
+    """By what these weights are multiplied: nothing, or their channel's mean absolute value."""
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -232,16 +238,20 @@ class Override(_Part):
         return self
 
 
-class ScheduleSpec(_Part):
+class ScheduleSpec(Part):
     """A whole schedule, as `load_spec` reads it from a file."""
 
     version: Annotated[Literal[1], BeforeValidator(_whole)]
+    """The version of this form of specs."""
     binarize: Binarize
     gradient: Gradient
     progression: Progression
     overrides: Annotated[tuple[Override, ...], Field(strict=False)] = ()
+    """What differs for some sites."""
     batch_norm: BatchNorm | None = None
+    """What is done for BatchNorm once the network is binary; left out, nothing."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """What the noise of the masks is drawn from, and by the command line the initial weights."""
 
     _lines: dict[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
@@ -22,11 +20,12 @@ from pydantic import (
 )
 
 from frostline.schedules.curves import Curve
+from frostline.schedules.part import Part
 
 Amount = Annotated[float, Field(ge=0.1, le=1000, allow_inf_nan=False)]
 
 
-class Rise(BaseModel):
+class Rise(Part):
     """A sharpness that goes from `start` to `stop` along a curve, over the whole budget.
 
     >>> from frostline.schedules.curves import Linear
@@ -34,11 +33,12 @@ class Rise(BaseModel):
     1.5
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
     start: Amount
+    """The sharpness in the first step."""
     stop: Amount
+    """The sharpness in the last step."""
     curve: Curve
+    """The way from the one to the other."""
 
     def at(self, t: float) -> float:
         return self.start + (self.stop - self.start) * self.curve.fraction(t)
@@ -53,9 +53,7 @@ Sharpness = Annotated[
 ]
 
 
-class _Surrogate(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
+class _Surrogate(Part):
     def slope(self, v: Any, sharpness: Any) -> Any:
         """What stands in for binarize's slope at `v`, in its shape; `sharpness` is one number."""
         return v.new_zeros(()).expand_as(v)
@@ -122,6 +120,7 @@ class Tanh(_Surrogate):
 
     kind: Literal["tanh"]
     sharpness: Sharpness
+    """A number, or one that rises over the whole budget; IR-Net's goes from 0.1 to 10."""
 
     def slope(self, v: Any, sharpness: Any) -> Any:
         return (1 - (v * sharpness).tanh().square()) * sharpness.clamp(min=1.0)
@@ -136,6 +135,7 @@ class Reste(_Surrogate):
 
     kind: Literal["reste"]
     sharpness: Sharpness
+    """A number, or one that rises over the whole budget; ReSTE's goes from 1 to 3."""
 
     def slope(self, v: Any, sharpness: Any) -> Any:
         size = v.abs()

@@ -16,6 +16,8 @@ namespace {
 std::atomic<const Engine*> chosen{nullptr};
 
 constexpr int64_t kTask = 1 << 22;  // products that are worth a task of their own
+constexpr int64_t kLargest = 1 << 30;  // of a number that a file gives, so that no sum of them wraps around
+constexpr double kMost = 1e12;         // bytes that one size of input takes
 
 int64_t product_of(const int64_t* values) { return values[0] * values[1] * values[2]; }
 
@@ -26,6 +28,7 @@ void spread(const std::vector<int64_t>& given, size_t axes, int64_t fill, int64_
         const int place = i - (kAxes - int(axes));
         to[i] = place < 0 ? fill : given[size_t(place)];
         if (to[i] < fill) throw std::invalid_argument(std::string(what) + " is too small");
+        if (to[i] > kLargest) throw std::invalid_argument(std::string(what) + " is too large");
     }
 }
 
@@ -152,10 +155,12 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
         if (full < span) throw std::invalid_argument("the kernel is larger than the padded input");
         s.padded[i] = full, s.out[i] = (full - span) / layer_.strides[i] + 1;
     }
+    const int64_t step = layer_.groups * layer_.words * engine_->word_bytes, padded = padded_outputs(layer_.outputs);
+    if (double(s.padded[0]) * double(s.padded[1]) * double(s.padded[2]) * double(step) > kMost)
+        throw std::invalid_argument("the padded input is too large");
     placed->out_sizes.assign(s.out + kAxes - in_sizes.size(), s.out + kAxes);
     s.pixels_in = product_of(s.in), s.pixels_padded = product_of(s.padded), s.pixels_out = product_of(s.out);
 
-    const int64_t step = layer_.groups * layer_.words * engine_->word_bytes, padded = padded_outputs(layer_.outputs);
     for (int64_t d = 0; d < layer_.kernel[0]; ++d)
         for (int64_t h = 0; h < layer_.kernel[1]; ++h)
             for (int64_t w = 0; w < layer_.kernel[2]; ++w) {
@@ -206,6 +211,8 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
                                scale_.empty() ? nullptr : scale_.data(), shift_.data(),
                                limits_.empty() ? nullptr : limits_.data()};
 
+    if (double(t.batch) * double(s.pixels_padded) * double(layer_.groups * layer_.words * engine_->word_bytes) > kMost)
+        throw std::invalid_argument("the padded inputs are too large");
     static thread_local std::unique_ptr<Aligned> memory;
     static thread_local int64_t room = 0;
     const int64_t need = t.batch * s.pixels_padded * layer_.groups * layer_.words * engine_->word_bytes + 64;

@@ -17,7 +17,7 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-from frostline.compiler.exported import attributes
+from frostline.compiler.exported import attributes, look_at
 from frostline.compiler.kernels import cpu
 from frostline.compiler.placement import LIBRARY, placement
 from frostline.compiler.session import opened, runtime, session
@@ -159,7 +159,7 @@ def _rounds(ways: list[tuple[str, Any]], feeds: Sequence[Mapping[str, Any]], sec
     began = time.perf_counter()
     for (_, way), given in zip(ways, feeds, strict=True):
         way.run(None, given)
-    return max(_FEWEST, min(_MOST, int(seconds / (time.perf_counter() - began))))
+    return int(max(_FEWEST, min(_MOST, seconds / (time.perf_counter() - began))))
 
 
 def _feeds(way: Any, batch: int, name: str) -> dict[str, Any]:
@@ -174,8 +174,11 @@ def _feeds(way: Any, batch: int, name: str) -> dict[str, Any]:
             faults.append(Offence(what, remedy="only the batch may be free, of float, integer or boolean tensors"))
             continue
         kind = _TYPES[value.type]
-        drawn = generator.standard_normal(shape) if kind is np.float32 else generator.integers(0, 2, shape)
-        feeds[value.name] = drawn.astype(kind)
+        try:
+            drawn = generator.standard_normal(shape) if kind is np.float32 else generator.integers(0, 2, shape)
+            feeds[value.name] = drawn.astype(kind)
+        except (MemoryError, ValueError):  # more bytes than there are, or than can be counted
+            faults.append(Offence(f"input {value.name} of shape {shape} is larger than the memory"))
     if faults:
         raise UsageError(f"no inputs can be made up for {name}", faults)
     return feeds
@@ -188,7 +191,8 @@ def _nodes(path: str | Path, provider: str | None, threads: int, feeds: Mapping[
         for _ in range(_PROFILED):
             profiled.run(None, feeds)
         events = json.loads(Path(profiled.end_profiling()).read_text())
-    model, taken, shapes = onnx.load_model(str(path)), dict[tuple[str, str], list[float]](), dict[str, list[Any]]()
+    model = look_at(path, f"{path} cannot be opened in ONNX Runtime")
+    taken, shapes = dict[tuple[str, str], list[float]](), dict[str, list[Any]]()
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             name, kind = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
@@ -213,7 +217,7 @@ def _products(node: onnx.NodeProto, held: Mapping[str, onnx.TensorProto], result
 
 
 def _text(table: Table) -> str:
-    console = Console(width=140, color_system=None)
+    console = Console(width=140, color_system=None, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
     return "\n".join(line.rstrip() for line in captured.get().rstrip().splitlines())

@@ -6,6 +6,7 @@ Exit codes: 0 well, 1 failed, 2 usage, 3 spec, 4 capture, 5 plan, 6 pass, 7 chec
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from frostline.errors import CaptureError, FrostlineError, Offence, UsageError
+from frostline.errors import CaptureError, FrostlineError, Offence, UsageError, printable
 from frostline.runs import (
     Recipe,
     begin_run,
@@ -60,13 +61,13 @@ DataOption = typer.Option(
 def check(spec: SpecFile) -> None:
     """Say "valid", or list every fault of a spec with its line."""
     load_spec(spec)
-    typer.echo(f"{spec}: valid")
+    _say(f"{spec}: valid")
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of schedule specs, for editors."""
-    typer.echo(json.dumps(ScheduleSpec.model_json_schema(), indent=2))
+    _say(json.dumps(ScheduleSpec.model_json_schema(), indent=2))
 
 
 @app.command()
@@ -78,7 +79,7 @@ def doctor(
     from frostline.doctor import diagnose
 
     diagnosis = diagnose(*model_and_example(model, input or []))
-    typer.echo(diagnosis)
+    _say(diagnosis)
     if diagnosis.winner is None:
         raise typer.Exit(CaptureError.exit_code)
 
@@ -115,14 +116,14 @@ def plan(
     per_epoch = len(batches[0]) if batches else None
     total = steps if steps is not None else (epochs or 0) * (per_epoch or 0)
     program, *others = (compile_factory(one, model, example, total, per_epoch) for one in schedules)
-    typer.echo(f"{program.plan}\n\n{amounts(program)}")
+    _say(f"{program.plan}\n\n{amounts(program)}")
     if others:
-        typer.echo(f"\n{compare(program.plan, others[0].plan)}")
+        _say(f"\n{compare(program.plan, others[0].plan)}")
     if draw:
         from frostline.drawing import draw as draw_plan
 
         draw_plan(program, draw, *others)
-        typer.echo(f"written {draw}")
+        _say(f"written {draw}")
 
 
 @app.command()
@@ -158,13 +159,13 @@ def train(
     program, (training, test) = program_of(schedule, recipe)
     optimizer = optimizer_of(program, recipe)
     begin_run(run, schedule, recipe)
-    typer.echo(program.plan)
+    _say(program.plan)
     if edited_spec and (differences := edit_run(run, program, recipe)):
-        typer.echo(f"\nthe run goes on under another plan:\n{differences}\n")
+        _say(f"\nthe run goes on under another plan:\n{differences}\n")
     history = fit(
         program, optimizer, training, test, epochs, run, probe_every=probe_every, checkpoint_every=checkpoint_every
     )
-    typer.echo(f"fully binary accuracy {history[-1].binary:.1%}; now: frostline export {run}")
+    _say(f"fully binary accuracy {history[-1].binary:.1%}; now: frostline export {run}")
 
 
 @app.command()
@@ -175,9 +176,9 @@ def draw(
     """Draw the table of a probe: accuracy, the gradient that arrives at each depth, and progress, over the steps."""
     from frostline.drawing import draw as draw_table
 
-    picture = out or table.with_suffix(".png")
+    picture = out or (table.with_suffix(".png") if table.name else Path("probe.png"))
     draw_table(table, picture)
-    typer.echo(f"written {picture}")
+    _say(f"written {picture}")
 
 
 @app.command()
@@ -191,8 +192,8 @@ def report(
 
     page = out or run / "report.html"
     for what, why in report_run(run, page, bench):
-        typer.echo(f"without {what}: {why}")
-    typer.echo(f"written {page}")
+        _say(f"without {what}: {why}")
+    _say(f"written {page}")
 
 
 @app.command()
@@ -206,8 +207,8 @@ def export(
 
     binary, test = finished(run)
     path = out or run / "model.onnx"
-    typer.echo(export_graph(binary, path, target=target, inputs=images_of(test)))
-    typer.echo(f"written {path}")
+    _say(export_graph(binary, path, target=target, inputs=images_of(test)))
+    _say(f"written {path}")
 
 
 @app.command()
@@ -225,8 +226,8 @@ def verify(
     if run is not None:
         binary, test = finished(run)
         certificate = verify_file(file, binary, images_of(test), target=certificate.target)
-    typer.echo(certificate)
-    typer.echo(f"{file}: {'proven anew' if run else 'unchanged since it was proven'}")
+    _say(certificate)
+    _say(f"{file}: {'proven anew' if run else 'unchanged since it was proven'}")
 
 
 @app.command()
@@ -235,8 +236,8 @@ def show(file: ModelFile) -> None:
     from frostline.compiler.contents import contents
     from frostline.compiler.exported import read_certificate
 
-    typer.echo(read_certificate(file))
-    typer.echo(f"\n{contents(file)}")
+    _say(read_certificate(file))
+    _say(f"\n{contents(file)}")
 
 
 @app.command()
@@ -251,14 +252,22 @@ def bench(
     """Time a file against its float original, in turns; show its nodes, and what limits it."""
     from frostline.benching import bench as bench_file
 
-    typer.echo(bench_file(file, against, provider=provider, threads=threads, batch=batch, seconds=seconds))
+    _say(bench_file(file, against, provider=provider, threads=threads, batch=batch, seconds=seconds))
+
+
+def _say(what: object, *, err: bool = False) -> None:
+    """Print a text, of which files that others wrote may be the source."""
+    typer.echo(printable(str(what)), err=err)
 
 
 def main() -> None:
     """Run the command line: errors are messages, not tracebacks, and every kind has its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # of a terminal that does not know a sign
     try:
         app(standalone_mode=True)
     except FrostlineError as error:
         prefix = "error: " if error.exit_code != _INTERRUPTED else ""
-        typer.echo(f"{prefix}{error}", err=True)
+        _say(f"{prefix}{error}", err=True)
         sys.exit(error.exit_code)

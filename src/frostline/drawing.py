@@ -37,6 +37,8 @@ _COLUMNS = 800
 """The steps at which a plan's fractions are drawn at most."""
 _LABELS = 20
 """The depths that are labelled at most on one axis."""
+_CELLS = 1_000_000
+"""Depths times steps that are drawn at most."""
 _DECADES = 12
 """Gradients below the largest by more than this get the lightest blue."""
 
@@ -100,6 +102,8 @@ def _figure_of_plan(plan: Plan) -> Figure:
 def _figure(records: Sequence[Record]) -> Figure:
     from matplotlib.figure import Figure
 
+    if len(_depths(records)) * len(_steps(records)) > _CELLS:
+        raise FileError("the table is too large to be drawn", [Offence(f"it has more than {_CELLS:,} depths by steps")])
     figure = Figure(_SIZE, layout="constrained")
     panels = figure.subplots(3, sharex=True, height_ratios=[1, 1.15, 1.15])
     for panel, fill in zip(panels, (_sawtooth, _blockade_map, _progression_chart), strict=True):

@@ -19,7 +19,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+_MOST = 30
+"""The offences that a message shows: it fits on a screen, whatever a file holds."""
+_LONGEST = 600
+"""The characters of one of them."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,12 @@ class Offence:
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         remedy = f"\n    -> {self.remedy}" if self.remedy else ""
-        return f"  {place}{self.what}{remedy}"
+        what = self.what if len(self.what) <= _LONGEST else f"{self.what[:_LONGEST]} ..."
+        return f"  {place}{what}{remedy}"
 
 
 class FrostlineError(Exception):
-    """What went wrong, with every offence at once.
+    """What went wrong, with every offence at once; of very many, the message shows the first.
 
     >>> print(FrostlineError("the spec is not valid", [Offence("unknown key", "a.yaml:3", "remove it")]))
     the spec is not valid
@@ -53,7 +62,8 @@ class FrostlineError(Exception):
     def __init__(self, headline: str, offences: Iterable[Offence] = ()) -> None:
         self.headline = headline
         self.offences = tuple(offences)
-        super().__init__("\n".join([headline, *map(str, self.offences)]))
+        more = [f"  and {len(self.offences) - _MOST:,} more"] * (len(self.offences) > _MOST)
+        super().__init__(printable("\n".join([headline, *map(str, self.offences[:_MOST]), *more])))
 
 
 class UsageError(FrostlineError):
@@ -119,6 +129,22 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     close = get_close_matches(word, list(known), n=3, cutoff=0.5)
     quoted = " or ".join(f'"{name}"' for name in close)
     return f"did you mean {quoted}?" if close else None
+
+
+def offences_of(error: ValidationError, remedy: str | None = None) -> list[Offence]:
+    """What is wrong with the fields of a file that has a form of its own, such as a certificate."""
+    faults = error.errors(include_url=False, include_input=False)
+    places = (".".join(map(str, fault["loc"])) or "it" for fault in faults)
+    return [Offence(f"{place}: {fault['msg']}", None, remedy) for place, fault in zip(places, faults, strict=True)]
+
+
+def printable(text: str) -> str:
+    """A text without what steers a terminal, or has no encoding: names come from files that others wrote.
+
+    >>> print(printable("a\\x1b[2Jb\\ud800"))
+    a\\x1b[2Jb\\ud800
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException) -> str:

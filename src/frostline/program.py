@@ -22,6 +22,7 @@ from frostline.compiler.plan_digest import digest
 from frostline.compiler.products import attribute
 from frostline.compiler.ranks import check_values, leave_to_ranks
 from frostline.compiler.rewriting import Pass, check, run
+from frostline.compiler.saved import state_faults
 from frostline.compiler.sites import Site, sites
 from frostline.compiler.unreached import unreached
 from frostline.errors import CheckpointError, Offence, PlanError, SpecError, UsageError
@@ -81,7 +82,7 @@ class Program:
         it is of another spec or budget.
         """
         own = self.state_dict()
-        faults = list(_malformed(own, state))
+        faults = list(state_faults(state))
         if faults:
             raise CheckpointError("this is not the state of a program", faults)
         differences = [] if own["plan"] == state.get("plan") else list(_differences(own, state))
@@ -279,21 +280,6 @@ def _state(plan: Plan, step: int) -> dict[str, Any]:
         "windows": {turn.site.name: [turn.start, turn.stop] for turn in plan.turns},
         "shapes": {turn.site.name: list(turn.shape) for turn in plan.turns},
     }
-
-
-def _malformed(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Offence]:
-    remedy = "pass what state_dict() returned"
-    known = state if isinstance(state, Mapping) else {}
-    optional = ("steps_per_epoch", "plan")
-    wrong = [name for name in own if name not in optional and not isinstance(known.get(name), type(own[name]))]
-    if wrong:
-        yield Offence(f"it has no {', '.join(wrong)}", remedy=remedy)
-    elif isinstance(known["step"], bool) or known["step"] < 0:
-        yield Offence(f"its step is {known['step']}", remedy=remedy)
-    elif known["windows"].keys() != known["shapes"].keys():
-        yield Offence("its windows and shapes are not of the same sites", remedy=remedy)
-    elif not all(isinstance(steps, list) and len(steps) == 2 for steps in known["windows"].values()):
-        yield Offence("its windows are no pairs of steps", remedy=remedy)
 
 
 def _differences(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[Offence]:

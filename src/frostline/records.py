@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from frostline.compiler.files import replacing
+from frostline.compiler.files import replacing, whole
 from frostline.errors import FileError, Offence
 
+Step = Annotated[int, Field(ge=0, lt=2**53)]
+"""Every one of them is a float as well, to the bit: pictures are drawn in floats."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 MaybeShare = Annotated[Share | None, BeforeValidator(lambda cell: None if cell == "" else cell)]
@@ -29,13 +31,13 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    step: NonNegativeInt
+    step: Step
     """The optimizer steps that are done."""
-    depth: int
+    depth: Annotated[int, Field(ge=-(2**31), lt=2**31)]
     kind: Literal["weight", "activation"]
     site: str
-    start: NonNegativeInt
-    stop: NonNegativeInt
+    start: Step
+    stop: Step
     """The site turns in the steps `[start, stop)`."""
     fraction: Share
     """The share of binary entries that the plan asks for."""
@@ -95,7 +97,7 @@ def read(text: str, source: str) -> list[Record]:
 def read_records(path: str | Path) -> list[Record]:
     """The records in a file. Raises FileError when it cannot be read or is damaged, with every line that is."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = whole(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "it is no text"
         raise FileError(f"cannot read {path}", [Offence(what or str(error))]) from error

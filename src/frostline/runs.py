@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, nearest
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, nearest, offences_of
 from frostline.schedules import ScheduleSpec
 
 if TYPE_CHECKING:
@@ -23,12 +25,22 @@ if TYPE_CHECKING:
 class Recipe:
     """What a run was started with, beside its spec; `run.json` in the run's folder."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
     model: str
     data: str
     epochs: int
     learning_rate: float
     momentum: float
     weight_decay: float
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What `run.json` holds."""
+
+    recipe: Recipe
+    spec: dict[str, Any]
 
 
 def check_same_run(folder: Path, recipe: Recipe) -> None:
@@ -81,17 +93,18 @@ def _has_checkpoint(folder: Path) -> bool:
 
 
 def _read_run(folder: Path) -> tuple[Recipe, ScheduleSpec]:
+    from frostline.compiler.files import whole
     from frostline.schedules import spec_from_data
 
     path = folder / "run.json"
     try:
-        content = json.loads(path.read_text())
-        return Recipe(**content["recipe"]), spec_from_data(content["spec"], str(path))
+        noted = TypeAdapter(_Noted).validate_json(whole(path))
+        return noted.recipe, spec_from_data(noted.spec, str(path))
     except OSError as error:
         what = Offence(f"it has no {path.name}")
         raise CheckpointError(f"{folder} is not the folder of a run", [what]) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} cannot be read", [Offence(str(error))]) from error
+    except ValidationError as error:
+        raise CheckpointError(f"{path} cannot be read", offences_of(error)) from error
 
 
 def planned(folder: Path) -> tuple[dict[str, Any], Program]:

@@ -253,7 +253,7 @@ BY_HAND: dict[str, tuple[str, str]] = {
         "c = frostline.BinarizeAt(p, thresholds, high) y = CONV(c, v)",
     ),
     "branches that read a product": (
-        f"({IMAGE}, bool[] z) => ({RESULT})",
+        f"({IMAGE}, bool z) => ({RESULT})",
         """q = Mul(p, factor)
            y = If(z)<then_branch = t () => (float[n, 8, h, w] a) { a = Neg(p) },
                      else_branch = e () => (float[n, 8, h, w] d) { d = Neg(q) }>""",

@@ -146,6 +146,10 @@ MODULE = "tests.models.factories"
         (["draw", SPEC], 8, "schedules/stompp.yaml:1: its first line is not step,depth,kind"),
         (["draw", "none.csv", "--out", "p.bmp"], 2, "end it in .png, .svg, .pdf"),
         (["export", "nowhere"], 7, "nowhere is not the folder of a run"),
+        (["draw", "."], 8, "cannot read ."),
+        (["show", "/dev/zero"], 8, "it is no file"),
+        (["bench", "a" * 5000], 8, "File name too long"),
+        (["check", "/dev/zero"], 3, "it has more than 100,000 characters"),
         (["train", SPEC, "--model", "a:b"], 2, "Missing option"),
         (["fly"], 2, "No such command"),
     ],
@@ -280,3 +284,65 @@ def test_a_damaged_checkpoint_is_told_and_passed_over(run: Run, tmp_path: Path) 
     assert code == 0
     assert "checkpoint-000016.pt is used in its place" in " ".join(out.split())
     assert run("export", folder)[0] == 0
+
+
+def test_names_that_are_no_text_are_shown_all_the_same(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff\x1b[2J.yaml")
+    path.write_text(Path(SPEC).read_text())
+    assert run("check", path) == (0, f"{tmp_path}/\\udcff\\x1b[2J.yaml: valid\n", "")
+    path.write_text("seed: !!python/name:os.system\n")
+    code, _, err = run("check", path)
+    assert (code, err.splitlines()[1]) == (3, f"  {tmp_path}/\\udcff\\x1b[2J.yaml:1: tags are not part of a spec")
+
+
+def test_a_message_fits_on_a_screen(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text("".join(f"k{index}: 1\n" for index in range(500)) + f"{'x' * 900}: 1\n")
+    code, _, err = run("check", tmp_path / "long.yaml")
+    assert code == 3
+    assert err.endswith("  and 476 more\n")
+    assert len(err.splitlines()) < 60
+
+
+def test_inputs_that_no_memory_holds(run: Run, chain_file: Path) -> None:
+    code, _, err = run("bench", chain_file, "--batch", 10**12, "--seconds", 0.1)
+    assert code == 2
+    assert "is larger than the memory" in err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "5",
+        '{"recipe": 5}',
+        '{"recipe": {"model": 1, "epochs": "x"}, "spec": {}}',
+        "\xff",
+        '{"recipe": {}',
+    ],
+    ids=range(6),
+)
+def test_a_run_that_others_wrote(run: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
+    code, _, err = run("export", tmp_path)
+    assert code == 7
+    assert f"{tmp_path}/run.json cannot be read" in err
+
+
+@pytest.mark.parametrize("out", ["folder", "folder/none/p.png", "a" * 300 + ".png"])
+def test_what_cannot_be_written_is_a_message(run: Run, tmp_path: Path, out: str) -> None:
+    (tmp_path / "folder").mkdir()
+    words = ["--epochs", 5, "--lr", 0.05, "--run", tmp_path / "run", "--probe-every", 10]
+    assert run("train", SPEC, *FACTORIES, *words)[0] == 0
+    code, _, err = run("export", tmp_path / "run", "--out", tmp_path / out)
+    assert code == 8
+    assert "cannot write" in err
+
+
+def test_a_link_is_replaced_and_not_followed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "out.png").symlink_to(tmp_path / "precious")
+    words = ["--epochs", 5, "--lr", 0.05, "--run", tmp_path / "run", "--probe-every", 10]
+    assert run("train", SPEC, *FACTORIES, *words)[0] == 0
+    assert run("draw", tmp_path / "run" / "probe.csv", "--out", tmp_path / "out.png")[0] == 0
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "out.png").is_symlink()

@@ -128,7 +128,7 @@ def test_every_damaged_line_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("weight,2", "bias,2").replace(",1.5,", ",,"))
     with pytest.raises(FileError) as error:
         fl.draw(path, tmp_path / "picture.png")
-    text = str(error.value)
+    text = "\n".join(map(str, error.value.offences))
     assert f"{path}:3: kind is 'bias': input should be 'weight' or 'activation'" in text
     assert f"{path}:25: loss is '': input should be a valid number" in text
 

@@ -20,3 +20,14 @@ def test_every_kind_of_error_has_an_exit_code_of_its_own() -> None:
 def test_the_nearest_names() -> None:
     assert nearest("frist", ["first", "last"]) == 'did you mean "first"?'
     assert nearest("zzz", ["first", "last"]) is None
+
+
+def test_a_message_shows_the_first_of_very_many_offences_and_keeps_them_all() -> None:
+    error = FrostlineError("many", [Offence("x" * 1000)] * 100)
+    assert len(error.offences) == 100
+    assert str(error).splitlines()[-1] == "  and 70 more"
+    assert len(str(error)) < 30 * 700
+
+
+def test_a_message_steers_no_terminal() -> None:
+    assert str(FrostlineError("a\x1b[2J", [Offence("\ud800\u202e")])) == "a\\x1b[2J\n  \\ud800\\u202e"

@@ -120,7 +120,7 @@ def replaced(old: str, new: str) -> str:
         ),
         (
             replaced("curve: {kind: cosine}", "levels: {0, 1}"),
-            'a.yaml:11: "overrides[0].levels": levels are [-1, 1] or [0, 1]',
+            "a.yaml:11: a key is one plain word\n    -> a list has square brackets",
         ),
         (
             replaced("curve: {kind: cosine}", "levels: [1, 0]"),
