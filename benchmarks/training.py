@@ -47,14 +47,14 @@ class Sign(torch.autograd.Function):
     """What binarizing by hand usually is."""
 
     @staticmethod
-    def forward(ctx: Any, u: Tensor) -> Tensor:
+    def forward(ctx: Any, u: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx.save_for_backward(u)
         return torch.where(u >= 0, 1.0, -1.0)
 
     @staticmethod
-    def backward(ctx: Any, received: Tensor) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
         (u,) = ctx.saved_tensors
-        return received * (u.abs() <= 1)
+        return grad_outputs[0] * (u.abs() <= 1)
 
 
 class HandMade(nn.Conv2d):

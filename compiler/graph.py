@@ -23,7 +23,8 @@ class Facts:
 
     `shape` and `dtype` are those of its value for the example inputs (None where the value is no tensor), and `batch`
     the axes whose size follows the batch's. `where` is the user's line that computed it, `path` the module that the
-    line belongs to, and `name` the name that users know it by: a site's, or an operation's.
+    line belongs to, and `name` the name that users know it by: a site's, or an operation's. `kept` says why an
+    operation that could turn binary stays float.
     """
 
     shape: tuple[int, ...] | None = None
@@ -32,6 +33,7 @@ class Facts:
     where: str | None = None
     path: str = ""
     name: str | None = None
+    kept: str = ""
 
 
 def facts(node: fx.Node) -> Facts:

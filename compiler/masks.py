@@ -194,7 +194,8 @@ class _Masked(torch.autograd.Function):
         ctx.save_for_backward(u, noise, limit, width, sharpness, in_tail)
 
     @staticmethod
-    def backward(ctx: Any, received: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (received,) = grad_outputs
         u, noise, limit, width, sharpness, in_tail = ctx.saved_tensors
         surrogate, tail = ctx.gradient.frozen, ctx.gradient.tail
         v = _centred(u, ctx.levels)

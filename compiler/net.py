@@ -167,10 +167,10 @@ def assemble(tree: nn.Module, graph: fx.Graph, training: bool, modes: Modes | No
     return net
 
 
-def duplicate(module: nn.Module) -> Any:
+def duplicate(module: Any, memo: dict[int, Any] | None = None) -> Any:
     """A deep copy, also of a module that keeps computed tensors, as the hooks of weight norm do."""
     with patch.object(torch.Tensor, "__deepcopy__", _copied):
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, memo)
 
 
 def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:

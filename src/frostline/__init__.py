@@ -18,6 +18,7 @@ from frostline.errors import FrostlineError
 if TYPE_CHECKING:
     from frostline.benching import Bench as Bench
     from frostline.benching import bench as bench
+    from frostline.comparing import compare as compare
     from frostline.compiler.capture import capture as capture
     from frostline.compiler.certificate import Certificate as Certificate
     from frostline.compiler.checkpoint import Checkpoints as Checkpoints
@@ -63,6 +64,7 @@ _HOMES = {
     "Site": "compiler.sites",
     "bench": "benching",
     "capture": "compiler.capture",
+    "compare": "comparing",
     "compile": "program",
     "diagnose": "doctor",
     "draw": "drawing",

@@ -91,11 +91,18 @@ def plan(
     epochs: Annotated[int | None, typer.Option(help="The budget in epochs of --data.", min=1)] = None,
     input: Annotated[str | None, typer.Option(metavar="2x3x32x32", help="The shape of an example input.")] = None,
     data: Annotated[str | None, DataOption] = None,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A page (.html), or the progression chart (.png, .svg, .pdf).")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(metavar="SPEC", help="Another spec: show what it does else.")] = None,
 ) -> None:
-    """Show what a spec will do to a model: a table of windows, and what stays float and why."""
+    """Show what a spec will do to a model: a table of windows, what stays float and why, and what it amounts to."""
     import torch
 
-    schedule = load_spec(spec)
+    from frostline.amounts import amounts
+    from frostline.comparing import compare
+
+    schedules = [load_spec(one) for one in (spec, against) if one is not None]
     batches = data_of(data) if data else None
     if batches is not None:
         example = example_of(batches[1])
@@ -107,7 +114,15 @@ def plan(
         raise UsageError("one budget is needed", [Offence("give --steps N, or --epochs N with --data")])
     per_epoch = len(batches[0]) if batches else None
     total = steps if steps is not None else (epochs or 0) * (per_epoch or 0)
-    typer.echo(compile_factory(schedule, model, example, total, per_epoch).plan)
+    program, *others = (compile_factory(one, model, example, total, per_epoch) for one in schedules)
+    typer.echo(f"{program.plan}\n\n{amounts(program)}")
+    if others:
+        typer.echo(f"\n{compare(program.plan, others[0].plan)}")
+    if draw:
+        from frostline.drawing import draw as draw_plan
+
+        draw_plan(program, draw, *others)
+        typer.echo(f"written {draw}")
 
 
 @app.command()
@@ -163,6 +178,21 @@ def draw(
     picture = out or table.with_suffix(".png")
     draw_table(table, picture)
     typer.echo(f"written {picture}")
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="The page to write; RUN/report.html by default.")] = None,
+    bench: Annotated[bool, typer.Option("--bench", help="Time the exported file as well: ten seconds.")] = False,
+) -> None:
+    """Make one page of a run: plan, accuracies, gradients, flips, certificate, and the exported file's speed."""
+    from frostline.reporting import report as report_run
+
+    page = out or run / "report.html"
+    for what, why in report_run(run, page, bench):
+        typer.echo(f"without {what}: {why}")
+    typer.echo(f"written {page}")
 
 
 @app.command()

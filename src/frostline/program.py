@@ -105,6 +105,16 @@ class Program:
         else:
             yield from _sites_that_differ(_state(theirs, 0), state)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        """A program of its own, at the same step: its driver turns the masks of its own net."""
+        graph, model = duplicate((self.graph, self.model), memo)
+        driver = _driver(graph, self.plan)
+        driver.resume(self.step)
+        for name, mask in self.driver.masks.items():
+            if mask.latent is not None:
+                driver.masks[name].latent = mask.latent.clone()
+        return Program(graph, self.plan, driver, model, self.sites)
+
     def freeze(
         self,
         example_inputs: tuple[Any, ...] | None = None,
@@ -244,6 +254,11 @@ def compile(
     if closed:
         graph = run(graph, (CloseModules(matching(graph, closed)),))
     leave_to_ranks(graph.module, model)
+    return Program(graph, planned, _driver(graph, planned), model, found)
+
+
+def _driver(graph: Graph, planned: Plan) -> Driver:
+    """The driver of the masks in a graph."""
     masks: dict[str, Mask] = {}
     held: dict[str, Callable[[], Tensor]] = {}
     for part in graph.parts():
@@ -251,7 +266,7 @@ def compile(
             masks[str(facts(node).name)] = mask
             if mask.latent is not None:
                 held[str(facts(node).name)] = partial(attribute, part, node.all_input_nodes[0])
-    return Program(graph, planned, Driver(planned, masks, held), model, found)
+    return Driver(planned, masks, held)
 
 
 def _state(plan: Plan, step: int) -> dict[str, Any]:

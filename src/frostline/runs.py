@@ -94,6 +94,12 @@ def _read_run(folder: Path) -> tuple[Recipe, ScheduleSpec]:
         raise CheckpointError(f"{path} cannot be read", [Offence(str(error))]) from error
 
 
+def planned(folder: Path) -> tuple[dict[str, Any], Program]:
+    """What a run was started with, and its program before the first step."""
+    recipe, spec = _read_run(folder)
+    return asdict(recipe), program_of(spec, recipe)[0]
+
+
 def finished(folder: Path) -> tuple[Graph, Any]:
     """The binary graph of a run at its checkpoint, and the test data."""
     from frostline.training import restore

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,6 +27,7 @@ from frostline.errors import CheckpointError, FrostlineError, Offence, UsageErro
 from frostline.measuring import Batches, accuracies, evenly, samples
 from frostline.probe import Probe
 from frostline.program import Program
+from frostline.progress import progress, row
 from frostline.randomness import epoch_batches, random_state
 
 HISTORY = "history.csv"
@@ -106,8 +106,7 @@ def fit(
     probe = _probe(program, sample) if sample else None
     run, history = _resume(_Run(program, optimizer, folder, FirstBad(device), probe), console)
     last = epochs * len(train)
-    with _interrupts() as interrupted, _progress(console) as progress:
-        task = progress.add_task("", total=last, completed=program.step, status="")
+    with _interrupts() as interrupted, progress(console, program, history, last) as shown:
         if sample and program.step == 0:
             _record(run, sample)
         for epoch in range(program.step // len(train), epochs):
@@ -118,7 +117,7 @@ def fit(
                     _check(run)
                 if sample and probe_every and (program.step % probe_every == 0 or program.step == last):
                     _record(run, sample)
-                progress.update(task, completed=program.step, status=_status(program, history))
+                shown()
                 if program.step % len(train) == 0:
                     continue
                 if interrupted.is_set() or (checkpoint_every and program.step % checkpoint_every == 0):
@@ -128,7 +127,7 @@ def fit(
             history.append(_measure(program, test, epoch + 1, float(loss), device))
             _save(run, history)
             if not console.is_terminal:
-                console.print(_row(history[-1]), soft_wrap=True)
+                console.print(row(history[-1]), soft_wrap=True)
             if interrupted.is_set():
                 raise _interrupted(program, folder)
     return history
@@ -285,29 +284,6 @@ def _diverged(run: _Run, faults: list[str]) -> FrostlineError:
 def _interrupted(program: Program, folder: Path) -> Interrupted:
     at = f"interrupted at step {program.step} of {program.plan.total_steps}"
     return Interrupted(f"{at}, saved in {folder}; the same command goes on")
-
-
-def _status(program: Program, history: list[Epoch]) -> str:
-    window = program.plan.window_at(program.step)
-    if window is None:
-        turning = "settled" if program.step >= program.plan.settled_at else "warm-up"
-    else:
-        turning = f"{window.label} turning {window.turns[0].fraction(program.step):4.0%}"
-    reached = f"masked {history[-1].masked:.1%} binary {history[-1].binary:.1%}" if history else ""
-    return f"{turning:<21} {reached}"
-
-
-def _row(row: Epoch) -> str:
-    turning = f"{row.window} turning" if row.window else "no window"
-    return (
-        f"epoch {row.epoch:3d}  step {row.step:5d}  {turning:<20}  loss {row.loss:.3f}  "
-        f"masked {row.masked:6.1%}  fully binary {row.binary:6.1%}"
-    )
-
-
-def _progress(console: Console) -> Progress:
-    columns = (BarColumn(10), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[status]}"))
-    return Progress(*columns, TimeRemainingColumn(compact=True), console=console, disable=not console.is_terminal)
 
 
 @contextmanager

@@ -63,6 +63,10 @@ def test_the_whole_path_by_commands(run: Run, tmp_path: Path) -> None:
     code, _, err = run("export", folder, "--target", "cpu-int16")
     assert (code, err.splitlines()[-1]) == (9, '    -> did you mean "cpu-int8" or "cuda-fp16"?')
 
+    code, out, _ = run("report", folder)
+    assert (code, out.splitlines()[-1]) == (0, f"written {folder}/report.html")
+    assert "without gradients and flips: there is no probe.csv: train with --probe-every" in out
+
     code, out, _ = run("show", folder / "model.onnx")
     assert code == 0
     assert "BinaryConv" in out
@@ -100,6 +104,18 @@ def test_plan_with_an_input_or_with_data(run: Run) -> None:
     code, out, _ = run("plan", SPEC, *FACTORIES, "--epochs", 250)
     assert code == 0
     assert "depth 2  [50, 475)" in out
+
+
+def test_a_plan_is_drawn_and_compared(run: Run, tmp_path: Path) -> None:
+    words = ["plan", SPEC, *FACTORIES[:2], "--input", "2x3x8x8", "--steps", 1000]
+    code, out, _ = run(*words, "--against", "reverse", "--draw", tmp_path / "plan.html")
+    assert code == 0
+    assert "progression.order  forward" in out
+    assert "of them on bits" in out
+    assert out.endswith(f"written {tmp_path}/plan.html\n")
+    assert 'id="comparison"' in (tmp_path / "plan.html").read_text()
+    code, _, err = run(*words, "--draw", tmp_path / "plan.bmp")
+    assert (code, err.splitlines()[-1]) == (2, "    -> end it in .html, .png, .svg, .pdf")
 
 
 def planning(factory: str, shape: str = "2x4", steps: int = 9) -> list[object]:
@@ -143,7 +159,7 @@ def test_bad_input_is_a_message_and_an_exit_code(run: Run, words: list[object], 
 def test_help_teaches(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("check", "schema", "plan", "train", "draw", "export", "verify", "show"):
+    for command in ("check", "schema", "plan", "train", "draw", "export", "report", "verify", "show"):
         assert command in out
     assert "A first run" in out
 

@@ -38,7 +38,7 @@ FORMULAS: list[tuple[object, Callable[[float, float], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("surrogate", "formula"), FORMULAS, ids=str)
+@pytest.mark.parametrize(("surrogate", "formula"), FORMULAS, ids=[str(one) for one, _ in FORMULAS])
 @given(st.integers(-300, 300).map(lambda hundredths: hundredths / 100 + 0.003), st.floats(0.1, 10))
 def test_the_gradient_is_the_documented_formula(
     surrogate: object, formula: Callable[[float, float], float], v: float, sharpness: float
