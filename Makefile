@@ -6,7 +6,7 @@ RUNTIME ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --constraint requirements.lock
 
-.PHONY: demo test check wheel lock clean
+.PHONY: demo test check wheel docs lock clean
 
 demo: .venv/.demo
 	$(BIN)/python -m examples.digits.main
@@ -20,6 +20,10 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# The documentation, as pages in site/ that fetch nothing from elsewhere.
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # The built wheel, installed in an environment of its own and used from another folder.
 wheel: .venv/.dev
@@ -42,4 +46,4 @@ lock:
 	printf 'onnxruntime==1.32.0\nonnxruntime-gpu==1.31.1\n' >> requirements.lock
 
 clean:
-	rm -rf .venv build dist runs src/*.egg-info
+	rm -rf .venv build dist runs site src/*.egg-info
