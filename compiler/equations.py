@@ -31,7 +31,7 @@ def plain(equation: str, ranks: tuple[int, int], weight_first: bool) -> Plain | 
     >>> plain("bi,bio->bo", (2, 3), weight_first=False) is None
     True
     """
-    terms, result = _letters(equation, ranks)
+    terms, result = letters(equation, ranks)
     activation, weight = terms[::-1] if weight_first else terms
     summed = [letter for letter in weight if letter in activation]
     outputs = [letter for letter in weight if letter not in activation]
@@ -49,8 +49,8 @@ def plain(equation: str, ranks: tuple[int, int], weight_first: bool) -> Plain | 
     )
 
 
-def _letters(equation: str, ranks: tuple[int, int]) -> tuple[tuple[str, str], str]:
-    """The letters of both operands and of the result; an ellipsis becomes letters that are not in use."""
+def letters(equation: str, ranks: tuple[int, int]) -> tuple[tuple[str, str], str]:
+    """The letters of both operands, and of the result; an ellipsis becomes letters that are not in use."""
     left, arrow, result = equation.replace(" ", "").partition("->")
     first, second = left.split(",")
     free = [letter for letter in string.ascii_letters if letter not in equation]

@@ -20,6 +20,7 @@ from frostline.errors import FileError, Offence, first_line, offences_of
 
 _CERTIFICATE = "frostline.certificate"
 _DIGEST = "frostline.digest"
+_VIEWS = ("Transpose", "Reshape", "Cast", "Identity", "Slice", "Split", "Squeeze", "Unsqueeze")
 
 
 def read_model(path: str | Path) -> onnx.ModelProto:
@@ -112,6 +113,20 @@ def is_site(node: onnx.NodeProto) -> bool:
 def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
     """Our nodes that compute something from the inputs; the weights of other operations are constants."""
     return ((site, node) for site, node in named(model) if node.op_type != "Unpack")
+
+
+def readers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """What computes with each tensor of a file, looking past its views; the first of several."""
+    held = {tensor.name: tensor.name for tensor in model.graph.initializer}
+    found: dict[str, onnx.NodeProto] = {}
+    for node in model.graph.node:
+        if node.op_type in _VIEWS and node.input[0] in held:
+            held.update(dict.fromkeys(node.output, held[node.input[0]]))
+        elif node.op_type not in ("Shape", "CastLike"):
+            for value in node.input:
+                if value in held:
+                    found.setdefault(held[value], node)
+    return found
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -38,8 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     if _is_folder(path):
         raise FileError(f"cannot write {path}", [Offence("it is a folder", remedy="give the name of a file")])
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
+        handle, name = _part(path)
     except (OSError, ValueError) as error:
         raise FileError(f"cannot write {path}", [Offence(getattr(error, "strerror", None) or str(error))]) from error
     try:
@@ -48,11 +47,52 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, path)
+        _settle(path.parent)
     except OSError as error:
         raise FileError(f"cannot write {path}", [Offence(error.strerror or str(error))]) from error
     finally:
         with suppress(OSError):
             os.unlink(name)
+        os.close(handle)
+
+
+def sweep(folder: str | Path, names: str = "*") -> None:
+    """Remove what killed processes left half written of files whose names match; what is being written stays."""
+    for left in Path(folder).glob(f".{names}.????????.part"):
+        with suppress(OSError), open(left, "rb") as part:
+            if _lock(part.fileno()):
+                left.unlink()
+
+
+def _part(path: Path) -> tuple[int, str]:
+    """A new empty part, locked. The lock ends with the process, however that ends: `sweep` tells by it what is left."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        _lock(handle, wait=True)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # swept away before it was locked
+
+
+def _lock(handle: int, wait: bool = False) -> bool:
+    """Whether a file is locked for us now. Where files cannot be locked none is, and nothing is ever swept away."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _settle(folder: Path) -> None:
+    """Let a rename survive a loss of power, too; some file systems do not take it, and need not."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _is_folder(path: Path) -> bool:

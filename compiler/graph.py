@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 from torch import fx
 
-from frostline.compiler.net import assemble, duplicate, modes_of, share
+from frostline.compiler.net import Net, assemble, duplicate, modes_of, share
 from frostline.compiler.tensors import map_tensors, tensors_in
 
 _KEY = "frostline"
@@ -23,7 +23,8 @@ class Facts:
 
     `shape` and `dtype` are those of its value for the example inputs (None where the value is no tensor), and `batch`
     the axes whose size follows the batch's. `where` is the user's line that computed it, `path` the module that the
-    line belongs to, and `name` the name that users know it by: a site's, or an operation's.
+    line belongs to, and `name` the name that users know it by: a site's, or an operation's. `kept` says why an
+    operation that could turn binary stays float.
     """
 
     shape: tuple[int, ...] | None = None
@@ -32,6 +33,7 @@ class Facts:
     where: str | None = None
     path: str = ""
     name: str | None = None
+    kept: str = ""
 
 
 def facts(node: fx.Node) -> Facts:
@@ -94,8 +96,9 @@ class Graph:
 
     `captured` says by which front end, and what was proven of it. A model that was captured in regions keeps its own
     Python; `regions` are then the paths of the submodules that are graphs, with what they were captured with, and
-    `parts()` those graphs. A part knows as `region` where it stands. Where such a model can be captured whole in eval
-    mode, `evaluating` is that graph, over the same parameters: it is what can be shipped.
+    `parts()` those graphs. A part knows as `region` where it stands; a module that a graph calls and that is a net, a
+    closed one, is a part too. Where a model in regions can be captured whole in eval mode, `evaluating` is that graph,
+    over the same parameters: it is what can be shipped.
     """
 
     module: fx.GraphModule = field(repr=False)
@@ -110,15 +113,27 @@ class Graph:
         return self.module.graph.nodes
 
     def parts(self) -> tuple[Graph, ...]:
-        """The graphs that it consists of, in the order in which they run: itself, or its regions."""
+        """The graphs that it consists of, in the order in which they run: itself, or its regions; each
+        before the closed modules that it calls."""
         if not self.regions:
-            return (self,)
+            return (self, *self._closed())
         modules = {path: self.module.get_submodule(path) for path in self.regions}
-        return tuple(
+        outer = [
             Graph(module, self.regions[path], self.captured, region=path)
             for path, module in modules.items()
             if isinstance(module, fx.GraphModule)
-        )
+        ]
+        return tuple(part for one in outer for part in (one, *one._closed()))
+
+    def _closed(self) -> Iterator[Graph]:
+        """The modules that are called and are nets, and those that they call in turn."""
+        training = modes_of(self.module).training
+        nodes = [*self.nodes, *(() if training is None else training.nodes)]
+        for path in dict.fromkeys(str(node.target) for node in nodes if node.op == "call_module"):
+            module = self.module.get_submodule(path)
+            if isinstance(module, Net):
+                part = replace(self, module=module, region=f"{self.region}.{path}" if self.region else path)
+                yield from (part, *part._closed())
 
     def in_training(self) -> Graph | None:
         """The nodes that run in train mode, where they are others than in eval mode."""
@@ -146,8 +161,12 @@ class Graph:
 
 def show(graph: Graph) -> str:
     """The graph as stable text, one node a line: value, how it is made, type, the user's line."""
-    if graph.regions:
-        return "\n\n".join(f"region {part.region}: {show(part)}" for part in graph.parts())
+    kind = "region" if graph.regions else "module"
+    texts = [(part.region if part is not graph else "", _shown(part)) for part in graph.parts()]
+    return "\n\n".join(f"{kind} {region}: {text}" if region else text for region, text in texts)
+
+
+def _shown(graph: Graph) -> str:
     rows = [(_left(node), _right(node)) for node in graph.nodes]
     wide = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{wide}}  {right}".rstrip() for left, right in rows]

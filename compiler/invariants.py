@@ -48,7 +48,7 @@ def masked(graph: Graph) -> Iterator[Violation]:
 
 def settled(graph: Graph) -> Iterator[Violation]:
     """Every entry of every mask is frozen."""
-    places = {str(facts(node).name): (mask.mask, facts(node).where) for node, mask in mask_nodes(graph)}
+    places = {str(facts(node).name): (mask.frozen, facts(node).where) for node, mask in mask_nodes(graph)}
     for name, (mask, where) in places.items():
         frozen, entries = int(mask.sum()), mask.numel()
         if frozen < entries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 from unittest.mock import patch
@@ -12,6 +12,7 @@ from unittest.mock import patch
 import torch
 from torch import fx, nn
 
+from frostline.compiler.masks import Mask
 from frostline.errors import Offence, UsageError
 
 _deepcopy: Any = torch.Tensor.__deepcopy__
@@ -40,6 +41,16 @@ class Net(fx.GraphModule):
 
     modes = Modes()
     original: tuple[nn.Module, ...] = ()
+    _ignored: tuple[str, ...] = ()
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """What DistributedDataParallel does not broadcast: what a user says, and the masks, which each rank turns."""
+        return [*self._ignored, *mask_buffers(self)]
+
+    @_ddp_params_and_buffers_to_ignore.setter
+    def _ddp_params_and_buffers_to_ignore(self, names: Iterable[str]) -> None:
+        self._ignored = tuple(names)
 
     def stands_for(self, original: nn.Module) -> None:
         """Take over another module's attributes and methods, which Python outside of the graph may ask for."""
@@ -80,7 +91,15 @@ class Net(fx.GraphModule):
         twin = assemble(tree, copy.deepcopy(self.graph, memo), self.training, self.modes.copied(memo))
         for original in self.original:
             twin.stands_for(copy.deepcopy(original, memo))
+        twin._ignored = self._ignored
         return twin
+
+
+def mask_buffers(module: nn.Module) -> Iterator[str]:
+    """The names of the buffers of all masks inside of a module."""
+    for path, mask in module.named_modules():
+        if isinstance(mask, Mask):
+            yield from (f"{path}.{name}" for name, _ in mask.named_buffers())
 
 
 def modes_of(module: nn.Module) -> Modes:
@@ -148,10 +167,10 @@ def assemble(tree: nn.Module, graph: fx.Graph, training: bool, modes: Modes | No
     return net
 
 
-def duplicate(module: nn.Module) -> Any:
+def duplicate(module: Any, memo: dict[int, Any] | None = None) -> Any:
     """A deep copy, also of a module that keeps computed tensors, as the hooks of weight norm do."""
     with patch.object(torch.Tensor, "__deepcopy__", _copied):
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, memo)
 
 
 def _copied(tensor: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:

@@ -18,11 +18,11 @@ def matches(pattern: str, site: Site) -> bool:
     return any(fnmatchcase(name, pattern) for name in (site.name, *(operand.name for operand in site.operands)))
 
 
-def matches_nothing(pattern: str, names: Iterable[str], where: str | None) -> Offence:
+def matches_nothing(pattern: str, names: Iterable[str], where: str | None, kind: str = "site") -> Offence:
     known = list(dict.fromkeys(names))
     near = nearest(pattern, known) or nearest(pattern.strip("*.?"), known)
     few = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
-    return Offence(f'"{pattern}" matches no site', where, near or f"there are: {few}")
+    return Offence(f'"{pattern}" matches no {kind}', where, near or f"there are: {few}")
 
 
 def matches_no_binary(pattern: str, binary: Sequence[Site], sites: Sequence[Site], where: str | None) -> Offence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -111,6 +112,11 @@ class Plan:
     def turns(self) -> tuple[Turn, ...]:
         """Every turn, in the order of the windows."""
         return tuple(turn for window in self.windows for turn in window.turns)
+
+    @property
+    def mask_bytes(self) -> int:
+        """What all masks take in memory while the net trains: a byte for each entry."""
+        return sum(math.prod(turn.shape) for turn in self.turns)
 
     @property
     def settled_at(self) -> int:

@@ -23,6 +23,7 @@ def table(plan: Plan) -> str:
         f"      curve {progression.curve}; {_refresh(progression.refresh)}; "
         f"gradient on frozen entries {_gradient(spec.gradient)}; seed {spec.seed}",
         f"      depth {progression.depth}; {'; '.join(_choices(spec))}",
+        f"      masks take {plan.mask_bytes:,} bytes, one for each entry",
         "",
     ]
     rows = [("window", "steps", "entries", "mask", "sites")]

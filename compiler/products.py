@@ -62,7 +62,7 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
             product = None  # it is another one at every batch size
         if product is not None:
             found.append(product)
-        if _asks_for_a_size(node):
+        if asks_for_a_size(node):
             continue
         source = rearranged(node)
         sources = node.all_input_nodes if source is None else [source]
@@ -104,7 +104,7 @@ def _made_of_sizes(graph: Graph) -> set[fx.Node]:
     return found
 
 
-def _asks_for_a_size(node: fx.Node) -> bool:
+def asks_for_a_size(node: fx.Node) -> bool:
     """Whether a value is a size or the like, which no entry of a tensor makes."""
     return called(node) in _OF_SIZES or (node.target is getattr and node.args[1] in _SIZES)
 

@@ -1,6 +1,7 @@
 """The rewrites, one a file. `FREEZING` is the list that turns a settled graph into a binary one."""
 
 from frostline.compiler.rewriting import Pass
+from frostline.passes.close_modules import CloseModules, OpenModules
 from frostline.passes.drop_unread import DropUnread
 from frostline.passes.estimate_batch_norm import EstimateBatchNorm
 from frostline.passes.fold_batch_norm import FoldBatchNorm
@@ -21,12 +22,14 @@ FREEZING: tuple[Pass, ...] = (
 
 __all__ = [
     "FREEZING",
+    "CloseModules",
     "DropUnread",
     "EstimateBatchNorm",
     "FoldBatchNorm",
     "FreezeMasks",
     "InsertMasks",
     "LiftScales",
+    "OpenModules",
     "PackWeights",
     "SettleTies",
     "SplitBatchNorm",

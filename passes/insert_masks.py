@@ -10,6 +10,7 @@ from torch import fx
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import captured, masked
 from frostline.compiler.masks import Mask, Ramp
+from frostline.compiler.names import Names, joined
 from frostline.compiler.operations import has_bit_form
 from frostline.compiler.plan import Plan, Turn
 from frostline.compiler.products import Product, above, held_parameters, products_of
@@ -33,6 +34,7 @@ class InsertMasks(Pass):
 
     def rewrite(self, graph: Graph) -> None:
         products = _products(graph)
+        _note_kept(graph, self.plan, products)
         turns = [turn for turn in self.plan.turns if turn.site.region == graph.region]
         unknown = [turn.site.name for turn in turns if any(o.node not in products for o in turn.site.operands)]
         if unknown:
@@ -55,6 +57,16 @@ class InsertMasks(Pass):
         if training is not None:
             _insert(training, [(turn, targets[turn.site.name]) for turn in trained], _products(training))
         _insert(graph, [(turn, targets[turn.site.name]) for turn in turns], products)
+
+
+def _note_kept(graph: Graph, plan: Plan, products: dict[str, Product]) -> None:
+    """Note at every product why the plan keeps an operand of it float, for those who read the exported file."""
+    names, reasons = Names(graph), {one.name: one.why for one in plan.kept_float}
+    for product in products.values():
+        name, weight = names.of(product)
+        why = reasons.get(weight) or reasons.get(joined(name, "activation"))
+        if why:
+            set_facts(product.node, replace(facts(product.node), kept=why))
 
 
 def _as_trained(turn: Turn, others: Sequence[Site]) -> Turn:
@@ -108,7 +120,14 @@ def _mask(graph: Graph, plan: Plan, turn: Turn, products: dict[str, Product]) ->
     if turn.transition == "sharpen":
         return Ramp(turn.gradient, turn.levels, **options)
     held = plan.spec.progression.hold and site.kind == "weight"
-    return Mask(turn.shape, turn.gradient, turn.levels, hold=site.shape if held else None, **options)
+    return Mask(_shape(turn, products), turn.gradient, turn.levels, hold=site.shape if held else None, **options)
+
+
+def _shape(turn: Turn, products: dict[str, Product]) -> tuple[int, ...]:
+    """The shape of a mask; that of images has a batch of 1, so that `to(memory_format=...)` orders it as images."""
+    read = products[turn.site.operands[0].node].activation
+    images = turn.site.kind == "activation" and len(turn.shape) >= 3 and 0 in facts(read).batch
+    return (1, *turn.shape) if images else turn.shape
 
 
 def _products(graph: Graph) -> dict[str, Product]:

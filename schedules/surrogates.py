@@ -1,9 +1,9 @@
 """The surrogates: the gradient that a frozen entry gets, in place of binarize's, which is 0 almost everywhere.
 
-A surrogate is a value. Its one method is a function of `v`, the entry on a scale where its two levels are -1 and 1; the
-gradient of that function stands in for binarize's. It is written with methods that tensors have, so that a spec needs
-no torch. The kind `none` has no stand-in: this is the STE-free regime of StoMPP (arXiv 2606.27759), in which gradient
-flows through the entries that are not frozen, and through those only.
+A surrogate is a value. Its `slope` is a function of `v`, the entry on a scale where its two levels are -1 and 1, and
+stands in for binarize's own. It is written with methods that tensors have, so that a spec needs no torch. The kind
+`none` has no stand-in: this is the STE-free regime of StoMPP (arXiv 2606.27759), in which gradient flows through the
+entries that are not frozen, and through those only.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ Sharpness = Annotated[
 
 
 class _Surrogate(Part):
-    def stand_in(self, v: Any, sharpness: Any) -> Any:
-        """The function of `v` whose gradient stands in for binarize's; 0 has none. `sharpness` is one number."""
-        return v.new_zeros(())
+    def slope(self, v: Any, sharpness: Any) -> Any:
+        """What stands in for binarize's slope at `v`, in its shape; `sharpness` is one number."""
+        return v.new_zeros(()).expand_as(v)
 
     def sharpness_at(self, t: float) -> float | None:
         """The sharpness when a share `t` of the budget is done; None for a surrogate that has none."""
@@ -90,8 +90,8 @@ class Identity(_Surrogate):
 
     kind: Literal["identity"]
 
-    def stand_in(self, v: Any, sharpness: Any) -> Any:
-        return v.clamp(-1e4, 1e4)
+    def slope(self, v: Any, sharpness: Any) -> Any:
+        return (v.abs() <= 1e4).to(v.dtype)
 
 
 class Clipped(_Surrogate):
@@ -99,8 +99,8 @@ class Clipped(_Surrogate):
 
     kind: Literal["clipped"]
 
-    def stand_in(self, v: Any, sharpness: Any) -> Any:
-        return v.clamp(-1.0, 1.0)
+    def slope(self, v: Any, sharpness: Any) -> Any:
+        return (v.abs() <= 1).to(v.dtype)
 
 
 class Polynomial(_Surrogate):
@@ -108,9 +108,8 @@ class Polynomial(_Surrogate):
 
     kind: Literal["polynomial"]
 
-    def stand_in(self, v: Any, sharpness: Any) -> Any:
-        c = v.clamp(-1.0, 1.0)
-        return c * (2 - c.abs())
+    def slope(self, v: Any, sharpness: Any) -> Any:
+        return (2 - 2 * v.abs()).clamp(min=0.0)
 
 
 class Tanh(_Surrogate):
@@ -123,8 +122,8 @@ class Tanh(_Surrogate):
     sharpness: Sharpness
     """A number, or one that rises over the whole budget; IR-Net's goes from 0.1 to 10."""
 
-    def stand_in(self, v: Any, sharpness: Any) -> Any:
-        return (v * sharpness).tanh() * (1 / sharpness).clamp(min=1.0)
+    def slope(self, v: Any, sharpness: Any) -> Any:
+        return (1 - (v * sharpness).tanh().square()) * sharpness.clamp(min=1.0)
 
 
 class Reste(_Surrogate):
@@ -138,9 +137,10 @@ class Reste(_Surrogate):
     sharpness: Sharpness
     """A number, or one that rises over the whole budget; ReSTE's goes from 1 to 3."""
 
-    def stand_in(self, v: Any, sharpness: Any) -> Any:
-        chord = v.clamp(-0.1, 0.1) * 0.1 ** (1 / sharpness - 1)
-        return chord + v.sign() * (v.abs().clamp(0.1, 1.5) ** (1 / sharpness) - 0.1 ** (1 / sharpness))
+    def slope(self, v: Any, sharpness: Any) -> Any:
+        size = v.abs()
+        power = size.clamp(0.1, 1.5) ** (1 / sharpness - 1)
+        return power * (1 / sharpness).where(size > 0.1, 1.0) * (size <= 1.5)
 
 
 def _spelled(value: object) -> object:

@@ -23,10 +23,9 @@ from examples.cifar.recipe import Settings, optimizer_of, rate_at
 from examples.cifar.rows import FLOAT, spec_of
 from examples.cifar.trained import CHECKPOINT, copy_weights, read_checkpoint, trained
 from examples.divergence import stop_if_diverged
-from frostline.compiler.masks import Mask
 from frostline.divergence import FirstBad
 from frostline.errors import CheckpointError, Offence, UsageError
-from frostline.training import epoch_seed
+from frostline.randomness import epoch_seed
 
 WATCH = 50
 """A step that was not finite is looked for after so many: each look waits for the device."""
@@ -283,8 +282,5 @@ def _held(split: Split, device: torch.device) -> Split:
 
 
 def _channels_last(net: nn.Module) -> None:
-    """Order all images and kernels channels last; a mask in another order would turn what it masks back."""
+    """Order all images, kernels and their masks channels last."""
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for module in net.modules():
-        if isinstance(module, Mask) and module.mask.dim() == 3:
-            module.mask.data = module.mask.permute(1, 2, 0).contiguous().permute(2, 0, 1)

@@ -23,6 +23,21 @@ VERSION = 1
 OPSET = 21
 IR_VERSION = 10
 
+DOCS = {
+    "Binarize": "+1 where x reaches the threshold, else -1",
+    "BinarizeZeroOne": "1 where x reaches the threshold, else 0",
+    "BinarizeAt": "high where the integer x reaches the threshold of its channel, else -high",
+    "BinarizeZeroOneAt": "high where the integer x reaches the threshold of its channel, else 1 - high",
+    "BinaryLinear": "linear layer of signs and one-bit weights: integer sums",
+    "BinaryConv": "convolution of signs and one-bit weights: integer sums",
+    "ZeroOneLinear": "linear layer of 0 and 1 and one-bit weights: integer sums",
+    "ZeroOneConv": "convolution of 0 and 1 and one-bit weights: integer sums",
+    "BinaryWeightLinear": "linear layer of floats and one-bit weights",
+    "BinaryWeightConv": "convolution of floats and one-bit weights",
+    "Unpack": "one-bit weights as +1 and -1",
+}
+"""What each operator does, in a line for those who open the file."""
+
 HEADER = f'<domain: "{DOMAIN}", opset_import: ["" : {OPSET}]>'
 
 UNPACK = """

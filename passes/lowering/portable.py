@@ -10,7 +10,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -24,7 +24,7 @@ from frostline.compiler import ties
 from frostline.compiler.capture.checks import holds
 from frostline.compiler.capture.signature import fitting, unchanged
 from frostline.compiler.capture.targets import switch_gradients
-from frostline.compiler.exported import DOMAIN, named
+from frostline.compiler.exported import DOMAIN, named, readers
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import (
     binary,
@@ -37,7 +37,7 @@ from frostline.compiler.invariants import (
     on_bits,
     packed,
 )  # fmt: skip
-from frostline.compiler.products import products_of
+from frostline.compiler.products import above, held_parameters, products_of
 from frostline.compiler.rewriting import check
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering.flat import Flat
@@ -63,9 +63,34 @@ def lower_portable(graph: Graph) -> onnx.ModelProto:
     lowered = graph.copy()
     _prepare(lowered)
     _use_operators(lowered)
+    kept = _kept(lowered)
     model = _export(lowered)
     _finish(model)
+    _tell(model, kept)
     return model
+
+
+def _kept(graph: Graph) -> dict[str, str]:
+    """Why products stay float, by the names of the parameters that their weights are made of."""
+    return {
+        name: why
+        for product in products_of(graph)
+        if (why := facts(product.node).kept)
+        for name, _ in held_parameters(graph, above(product.weight))
+    }
+
+
+def _tell(model: onnx.ModelProto, kept: Mapping[str, str]) -> None:
+    """Name what computes with parameters of a module after the module, and say why it is float, for those who look."""
+    taken = {node.name for node in model.graph.node}
+    for tensor, node in readers(model).items():
+        module, _, name = tensor.rpartition(".")
+        if node.domain != DOMAIN:
+            if name in ("weight", "bias") and module and module not in taken:
+                taken.add(module)
+                node.name = module
+            if tensor in kept:
+                node.doc_string = f"float: {kept[tensor]}"
 
 
 def _use_operators(graph: Graph) -> None:

@@ -13,6 +13,7 @@ import onnx
 
 from frostline.compiler.certificate import AS_FLOAT
 from frostline.compiler.exported import named
+from frostline.passes.lowering.functions import DOCS
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Target:
         self.prepare(model)
         del model.functions[:]
         model.functions.extend(self.functions[name] for name in sorted({node.op_type for _, node in named(model)}))
+        for function in model.functions:
+            function.doc_string = DOCS[function.name.removesuffix(AS_FLOAT)]
         if self.note:
             model.doc_string = self.note
 

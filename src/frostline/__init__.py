@@ -18,8 +18,10 @@ from frostline.errors import FrostlineError
 if TYPE_CHECKING:
     from frostline.benching import Bench as Bench
     from frostline.benching import bench as bench
+    from frostline.comparing import compare as compare
     from frostline.compiler.capture import capture as capture
     from frostline.compiler.certificate import Certificate as Certificate
+    from frostline.compiler.checkpoint import Checkpoints as Checkpoints
     from frostline.compiler.checkpoint import load_checkpoint as load_checkpoint
     from frostline.compiler.checkpoint import save_checkpoint as save_checkpoint
     from frostline.compiler.driver import Driver as Driver
@@ -51,6 +53,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Bench": "benching",
     "Certificate": "compiler.certificate",
+    "Checkpoints": "compiler.checkpoint",
     "Diagnosis": "doctor",
     "Driver": "compiler.driver",
     "Graph": "compiler.graph",
@@ -61,6 +64,7 @@ _HOMES = {
     "Site": "compiler.sites",
     "bench": "benching",
     "capture": "compiler.capture",
+    "compare": "comparing",
     "compile": "program",
     "diagnose": "doctor",
     "draw": "drawing",

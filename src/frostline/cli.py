@@ -21,6 +21,7 @@ from frostline.runs import (
     check_same_run,
     compile_factory,
     data_of,
+    edit_run,
     example_of,
     finished,
     images_of,
@@ -91,11 +92,18 @@ def plan(
     epochs: Annotated[int | None, typer.Option(help="The budget in epochs of --data.", min=1)] = None,
     input: Annotated[str | None, typer.Option(metavar="2x3x32x32", help="The shape of an example input.")] = None,
     data: Annotated[str | None, DataOption] = None,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A page (.html), or the progression chart (.png, .svg, .pdf).")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(metavar="SPEC", help="Another spec: show what it does else.")] = None,
 ) -> None:
-    """Show what a spec will do to a model: a table of windows, and what stays float and why."""
+    """Show what a spec will do to a model: a table of windows, what stays float and why, and what it amounts to."""
     import torch
 
-    schedule = load_spec(spec)
+    from frostline.amounts import amounts
+    from frostline.comparing import compare
+
+    schedules = [load_spec(one) for one in (spec, against) if one is not None]
     batches = data_of(data) if data else None
     if batches is not None:
         example = example_of(batches[1])
@@ -107,7 +115,15 @@ def plan(
         raise UsageError("one budget is needed", [Offence("give --steps N, or --epochs N with --data")])
     per_epoch = len(batches[0]) if batches else None
     total = steps if steps is not None else (epochs or 0) * (per_epoch or 0)
-    _say(compile_factory(schedule, model, example, total, per_epoch).plan)
+    program, *others = (compile_factory(one, model, example, total, per_epoch) for one in schedules)
+    _say(f"{program.plan}\n\n{amounts(program)}")
+    if others:
+        _say(f"\n{compare(program.plan, others[0].plan)}")
+    if draw:
+        from frostline.drawing import draw as draw_plan
+
+        draw_plan(program, draw, *others)
+        _say(f"written {draw}")
 
 
 @app.command()
@@ -116,18 +132,24 @@ def train(
     model: Model,
     data: Annotated[str, DataOption],
     epochs: Annotated[int, typer.Option(help="The budget in epochs of --data.", min=1)],
-    run: Annotated[Path, typer.Option(help="A folder for checkpoint and history; an existing run goes on.")],
+    run: Annotated[Path, typer.Option(help="A folder for checkpoints and history; an existing run goes on.")],
     learning_rate: Annotated[float, typer.Option("--lr", help="The constant learning rate of SGD.")] = 0.1,
     momentum: Annotated[float, typer.Option(help="The momentum of SGD.")] = 0.9,
     weight_decay: Annotated[float, typer.Option(help="The weight decay of SGD.")] = 0.0,
     probe_every: Annotated[
         int | None, typer.Option(metavar="STEPS", help="Record what arrives at each depth in RUN/probe.csv.", min=1)
     ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Save so often, beside after each epoch.", min=1)
+    ] = None,
+    edited_spec: Annotated[
+        bool, typer.Option("--edited-spec", help="Go on under an edited SPEC: says what differs, notes it in RUN.")
+    ] = False,
 ) -> None:
     """Train a classifier along a plan: SGD with a constant rate, cross-entropy, on the GPU where there is one.
 
     The history shows the test accuracy of the network as it is, masked, and as if every site were binary already.
-    Ctrl-C saves; the same command goes on where it was.
+    Ctrl-C saves; the same command goes on where it was, also after `kill -9`.
     """
     from frostline.training import fit
 
@@ -138,7 +160,11 @@ def train(
     optimizer = optimizer_of(program, recipe)
     begin_run(run, schedule, recipe)
     _say(program.plan)
-    history = fit(program, optimizer, training, test, epochs, run, probe_every=probe_every)
+    if edited_spec and (differences := edit_run(run, program, recipe)):
+        _say(f"\nthe run goes on under another plan:\n{differences}\n")
+    history = fit(
+        program, optimizer, training, test, epochs, run, probe_every=probe_every, checkpoint_every=checkpoint_every
+    )
     _say(f"fully binary accuracy {history[-1].binary:.1%}; now: frostline export {run}")
 
 
@@ -153,6 +179,21 @@ def draw(
     picture = out or (table.with_suffix(".png") if table.name else Path("probe.png"))
     draw_table(table, picture)
     _say(f"written {picture}")
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="The page to write; RUN/report.html by default.")] = None,
+    bench: Annotated[bool, typer.Option("--bench", help="Time the exported file as well: ten seconds.")] = False,
+) -> None:
+    """Make one page of a run: plan, accuracies, gradients, flips, certificate, and the exported file's speed."""
+    from frostline.reporting import report as report_run
+
+    page = out or run / "report.html"
+    for what, why in report_run(run, page, bench):
+        _say(f"without {what}: {why}")
+    _say(f"written {page}")
 
 
 @app.command()

@@ -1,20 +1,26 @@
-"""`draw`: the table of a probe as one picture, with matplotlib.
+"""`draw`: the plan of a program, as a page or its progression chart; and the table of a probe as one picture.
 
-Three panels share the steps: the *sawtooth* of the accuracies, the *blockade map* of the gradients that arrive, and the
-*progression chart* of the binary fractions. The colours are told apart by colour-blind readers and in grey: Okabe and
-Ito's blue and vermilion for the lines, blues against an orange for the map.
+Pictures are made with matplotlib. A table's three panels share the steps: the *sawtooth* of the accuracies, the
+*blockade map* of the gradients that arrive, and the *progression chart* of the binary fractions. The colours are told
+apart by colour-blind readers and in grey: Okabe and Ito's blue and vermilion for the lines, blues against an orange for
+the map, and cividis for fractions.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from itertools import pairwise
 from math import hypot
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.compiler.files import replacing
+from frostline.compiler.plan import Plan
 from frostline.errors import FileError, Offence, UsageError
+from frostline.pages import write_plan_page
+from frostline.program import Program
 from frostline.records import Record, read_records
 
 if TYPE_CHECKING:
@@ -27,6 +33,8 @@ FORMATS = ("png", "svg", "pdf")
 _SIZE, _DPI = (11.0, 9.0), 150
 _MASKED, _BINARY, _BLOCKED = "#0072b2", "#d55e00", "#f0a202"
 _TEXT, _LINES = "#444444", "#9a9a9a"
+_COLUMNS = 800
+"""The steps at which a plan's fractions are drawn at most."""
 _LABELS = 20
 """The depths that are labelled at most on one axis."""
 _CELLS = 1_000_000
@@ -35,19 +43,28 @@ _DECADES = 12
 """Gradients below the largest by more than this get the lightest blue."""
 
 
-def draw(table: str | Path, picture: str | Path) -> None:
-    """Draw the table of a probe: a PNG of 1650 x 1350 pixels, or SVG or PDF, as the picture's name says.
+def draw(what: str | Path | Program, picture: str | Path, against: Program | None = None) -> None:
+    """Draw the plan of a program, or the table of a probe.
 
-    Raises UsageError where matplotlib is missing or the picture's name has another ending, and FileError where the
+    A plan is a page, where the picture's name ends in .html: the model by depth with all its sites, the progression
+    chart, and what becomes binary; it needs no network. Ending in .png, .svg or .pdf it is the progression chart alone.
+    `against` is a program of the same model under another spec: the page says and shows what differs. A table becomes a
+    PNG of 1650 x 1350 pixels, an SVG or a PDF.
+
+    Raises UsageError where matplotlib is missing for a picture or the name has another ending, and FileError where the
     table cannot be read, is damaged or empty, or the picture cannot be written.
     """
     ending = Path(picture).suffix.removeprefix(".").lower()
-    if ending not in FORMATS:
-        remedy = f"end it in {', '.join('.' + known for known in FORMATS)}"
+    known = ("html", *FORMATS) if isinstance(what, Program) else FORMATS
+    if ending not in known:
+        remedy = f"end it in {', '.join('.' + one for one in known)}"
         raise UsageError(f"{picture} cannot be drawn", [Offence(f'there is no format "{ending}"', remedy=remedy)])
-    records = read_records(table)
-    if not records:
-        raise FileError(f"{table} is empty", [Offence("it has no row", remedy="call record() on the probe")])
+    if isinstance(what, Program) and ending == "html":
+        write_plan_page(what, picture, against)
+        return
+    records = [] if isinstance(what, Program) else read_records(what)
+    if not isinstance(what, Program) and not records:
+        raise FileError(f"{what} is empty", [Offence("it has no row", remedy="call record() on the probe")])
     try:
         import matplotlib
     except ImportError as error:
@@ -55,9 +72,31 @@ def draw(table: str | Path, picture: str | Path) -> None:
         raise UsageError("matplotlib is not installed", [Offence(str(error), remedy=remedy)]) from error
     with matplotlib.rc_context():  # the user's own style stays what it is, and out of this picture
         matplotlib.rcdefaults()
-        figure = _figure(records)
+        figure = _figure_of_plan(what.plan) if isinstance(what, Program) else _figure(records)
         with replacing(picture) as part:
             figure.savefig(part, format=ending, dpi=_DPI)
+
+
+def _figure_of_plan(plan: Plan) -> Figure:
+    """The progression chart: depth by step, the fraction as colour, and a frame around each window."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    depths = sorted({turn.site.depth for turn in plan.turns})
+    edges = sorted({*np.linspace(0, plan.total_steps, _COLUMNS + 1).round().astype(int).tolist()})
+    inside = [[turn for turn in plan.turns if turn.site.depth == depth] for depth in depths]
+    middles = [(start + stop) // 2 for start, stop in pairwise(edges)]
+    shares = [[sum(turn.fraction(step) for turn in turns) / len(turns) for step in middles] for turns in inside]
+    figure = Figure((_SIZE[0], min(max(0.22 * len(depths) + 1.6, 3.5), 7.5)), layout="constrained")
+    panel = figure.subplots()
+    windows = {(turn.site.depth, turn.start, turn.stop) for turn in plan.turns}
+    _mesh(panel, _Map(edges, depths, windows), np.array(shares), "cividis", "binary fraction", vmin=0, vmax=1)
+    _title(panel, f"Plan: {len(plan.turns)} sites turn binary in {len(plan.windows)} windows")
+    panel.set_xlabel("optimizer step")
+    panel.set_xlim(0, plan.total_steps)
+    panel.tick_params(labelsize=9, color=_LINES)
+    panel.spines[:].set_color(_LINES)
+    return figure
 
 
 def _figure(records: Sequence[Record]) -> Figure:
@@ -127,10 +166,11 @@ def _blockade_map(panel: Axes, records: Sequence[Record]) -> None:
     bottom = max(arrives.min(), top * 10.0**-_DECADES) if arrives.size else 0.1
     scale = LogNorm(min(bottom, top / 10), top, clip=True)
     blues = ListedColormap(colormaps["Blues"](np.linspace(0.15, 1, 256)))
-    _mesh(panel, records, np.where(norms > 0, norms, np.nan), blues, "gradient norm", norm=scale)
+    place = _map_of(records)
+    _mesh(panel, place, np.where(norms > 0, norms, np.nan), blues, "gradient norm", norm=scale)
     blocked = np.where(norms == 0, 1.0, np.nan)
     if (norms == 0).any():
-        panel.pcolormesh(_edges(_steps(records)), _rows(records), blocked, cmap=ListedColormap([_BLOCKED]))
+        panel.pcolormesh(place.edges, place.rows, blocked, cmap=ListedColormap([_BLOCKED]))
         _legend(panel, [Patch(color=_BLOCKED, label="exactly 0: no gradient arrives")])
     _title(panel, "Blockade map: norm of the gradient that arrives, and the windows")
 
@@ -138,19 +178,38 @@ def _blockade_map(panel: Axes, records: Sequence[Record]) -> None:
 def _progression_chart(panel: Axes, records: Sequence[Record]) -> None:
     """The fraction of binary entries that the plan asks for at every depth, in the mean over its sites."""
     shares = _grid(records, lambda rows: sum(row.fraction for row in rows) / len(rows))
-    _mesh(panel, records, shares, "Purples", "binary fraction", vmin=0, vmax=1)
+    _mesh(panel, _map_of(records), shares, "cividis", "binary fraction", vmin=0, vmax=1)
     _title(panel, "Progression chart: fraction of binary entries in the plan")
 
 
-def _mesh(panel: Axes, records: Sequence[Record], grid: Any, colours: Any, label: str, **scale: Any) -> None:
+@dataclass(frozen=True)
+class _Map:
+    """The columns of a map, its rows, and the windows `(depth, start, stop)` that are framed in it."""
+
+    edges: Sequence[int]
+    depths: Sequence[int]
+    windows: Set[tuple[int, int, int]]
+
+    @property
+    def rows(self) -> list[float]:
+        """The edges of the rows."""
+        return [index - 0.5 for index in range(len(self.depths) + 1)]
+
+
+def _map_of(records: Sequence[Record]) -> _Map:
+    windows = {(record.depth, record.start, record.stop) for record in records}
+    return _Map(_edges(_steps(records)), _depths(records), windows)
+
+
+def _mesh(panel: Axes, place: _Map, grid: Any, colours: Any, label: str, **scale: Any) -> None:
     """A map of depth by step, the input on top, and a frame around each depth's windows."""
     from matplotlib.patches import Rectangle
 
-    mesh = panel.pcolormesh(_edges(_steps(records)), _rows(records), grid, cmap=colours, **scale)
-    depths = _depths(records)
-    for depth, start, stop in {(record.depth, record.start, record.stop) for record in records}:
+    mesh = panel.pcolormesh(place.edges, place.rows, grid, cmap=colours, **scale)
+    depths = place.depths
+    for depth, start, stop in place.windows:
         corner = (start, depths.index(depth) - 0.5)
-        panel.add_patch(Rectangle(corner, stop - start, 1, fill=False, edgecolor=_TEXT, linewidth=0.8, zorder=2))
+        panel.add_patch(Rectangle(corner, stop - start, 1, fill=False, edgecolor=_LINES, linewidth=0.8, zorder=2))
     panel.set_ylim(len(depths) - 0.5, -0.5)
     thinned = -(-len(depths) // _LABELS)
     panel.set_yticks(range(0, len(depths), thinned), [str(depth) for depth in depths[::thinned]])
@@ -190,11 +249,6 @@ def _steps(records: Sequence[Record]) -> list[int]:
 
 def _depths(records: Sequence[Record]) -> list[int]:
     return sorted({record.depth for record in records})
-
-
-def _rows(records: Sequence[Record]) -> list[float]:
-    """The edges of the rows of a map."""
-    return [index - 0.5 for index in range(len(_depths(records)) + 1)]
 
 
 def _edges(steps: Sequence[int]) -> list[int]:

@@ -72,7 +72,7 @@ class Probe:
             if turn.site.kind == "weight" and calls[name].given
         }
         flips = self._flips(signs)
-        frozen = _numbers({name: self._masks[name].mask.double().mean() for name in self._turns})
+        frozen = _numbers({name: self._masks[name].frozen.double().mean() for name in self._turns})
         step = self._program.step
         try:
             rows = [

@@ -59,22 +59,37 @@ def check_same_run(folder: Path, recipe: Recipe) -> None:
 
 def begin_run(folder: Path, spec: ScheduleSpec, recipe: Recipe) -> None:
     """Note what a run is, once it is known that it can start."""
-    from frostline.compiler.files import replacing
-
     if _has_checkpoint(folder):
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}", [Offence(error.strerror or str(error))]) from error
+    _note(folder, spec, recipe)
+
+
+def edit_run(folder: Path, program: Program, recipe: Recipe) -> str:
+    """Give a run the plan of a program that was made under an edited spec, note the spec, and return what differs."""
+    from frostline.training import replan
+
+    if not _has_checkpoint(folder):
+        return ""
+    differences = replan(program, folder, warn)
+    _note(folder, program.plan.spec, recipe)
+    return differences
+
+
+def _note(folder: Path, spec: ScheduleSpec, recipe: Recipe) -> None:
+    from frostline.compiler.files import replacing
+
     with replacing(folder / "run.json") as part:
         part.write_text(json.dumps({"recipe": asdict(recipe), "spec": spec.as_data()}, indent=2) + "\n")
 
 
 def _has_checkpoint(folder: Path) -> bool:
-    from frostline.training import CHECKPOINT
+    from frostline.compiler.checkpoint import Checkpoints
 
-    return (folder / CHECKPOINT).exists()
+    return bool(Checkpoints(folder).paths)
 
 
 def _read_run(folder: Path) -> tuple[Recipe, ScheduleSpec]:
@@ -92,18 +107,29 @@ def _read_run(folder: Path) -> tuple[Recipe, ScheduleSpec]:
         raise CheckpointError(f"{path} cannot be read", offences_of(error)) from error
 
 
+def planned(folder: Path) -> tuple[dict[str, Any], Program]:
+    """What a run was started with, and its program before the first step."""
+    recipe, spec = _read_run(folder)
+    return asdict(recipe), program_of(spec, recipe)[0]
+
+
 def finished(folder: Path) -> tuple[Graph, Any]:
     """The binary graph of a run at its checkpoint, and the test data."""
     from frostline.training import restore
 
     recipe, spec = _read_run(folder)
     program, (training, test) = program_of(spec, recipe)
-    restore(program, folder)
+    restore(program, folder, warn)
     done, needed = program.step, program.plan.settled_at
     if done < needed:
         what = Offence(f"step {done} of {program.plan.total_steps}", remedy="run the same `frostline train` again")
         raise CheckpointError(f"the run in {folder} is not done", [what])
     return program.freeze(batches=_inputs(training, spec) if spec.batch_norm else None), test
+
+
+def warn(text: str) -> None:
+    """Say what the user should know on the error output, beside the result."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _inputs(batches: Any, spec: ScheduleSpec) -> Iterator[Any]:

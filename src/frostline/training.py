@@ -8,29 +8,28 @@ from __future__ import annotations
 import csv
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from hashlib import blake2b
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn import functional
 
 from frostline.compiler.capture.user_line import user_line
-from frostline.compiler.checkpoint import load_checkpoint, save_checkpoint
-from frostline.compiler.files import replacing
+from frostline.compiler.checkpoint import Checkpoints
+from frostline.compiler.files import replacing, sweep
 from frostline.divergence import FirstBad, not_finite
 from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, first_line
 from frostline.measuring import Batches, accuracies, evenly, samples
 from frostline.probe import Probe
 from frostline.program import Program
+from frostline.progress import progress, row
+from frostline.randomness import epoch_batches, random_state
 
-CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.csv"
 PROBE = "probe.csv"
 
@@ -67,6 +66,8 @@ class _Run:
     folder: Path
     bad: FirstBad
     probe: Probe | None
+    random: dict[str, Any] | None = None
+    """The random state to go on with in the middle of an epoch."""
 
 
 def fit(
@@ -78,46 +79,55 @@ def fit(
     folder: Path,
     console: Console | None = None,
     probe_every: int | None = None,
+    checkpoint_every: int | None = None,
 ) -> list[Epoch]:
-    """Train to the end of the plan, or on from the checkpoint in `folder`, and return the history.
+    """Train to the end of the plan, or on from the newest good checkpoint in `folder`, and return the history.
 
-    A checkpoint is written after every epoch, and on Ctrl-C, which raises Interrupted. With `probe_every`, a Probe
-    records every so many steps, with both accuracies of 128 test samples, and `probe.csv` is written beside the
-    history; training itself stays the same to the bit.
+    A checkpoint is written after every epoch, with `checkpoint_every` also every so many steps, and on Ctrl-C, which
+    raises Interrupted; the last two stay. A run that anything else stops, be it `kill -9`, does the steps since the
+    last one again, to the bit: history and weights are in the end what they would have been. When an epoch begins, the
+    random state of torch, numpy and Python is set to a function of seed and epoch.
 
-    Raises CheckpointError when the folder's checkpoint is damaged or of another run, and FrostlineError, naming the
-    step and what was turning, when the loss or a weight is no longer finite: the last good checkpoint is kept then.
+    With `probe_every`, a Probe records every so many steps, with both accuracies of 128 test samples, and `probe.csv`
+    is written beside the history; training itself stays the same to the bit.
+
+    Raises CheckpointError when no checkpoint of the folder is good, or it is of another run, FileError when one cannot
+    be written, and FrostlineError, naming the step and what was turning, when the loss or a weight is no longer finite:
+    the last good checkpoint is kept then.
     """
-    if probe_every is not None and probe_every < 1:
-        raise UsageError(f"probe_every is a positive number of steps, not {probe_every}")
+    for name, steps in (("probe_every", probe_every), ("checkpoint_every", checkpoint_every)):
+        if steps is not None and steps < 1:
+            raise UsageError(f"{name} is a positive number of steps, not {steps}")
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     console = console or Console()
     device = next(program.net.parameters()).device
     sample = samples(test, _SAMPLES, device) if probe_every else None
     probe = _probe(program, sample) if sample else None
-    run = _Run(program, optimizer, folder, FirstBad(device), probe)
-    history = _resume(run, console)
+    run, history = _resume(_Run(program, optimizer, folder, FirstBad(device), probe), console)
     last = epochs * len(train)
-    with _interrupts() as interrupted, _progress(console) as progress:
-        task = progress.add_task("", total=last, completed=program.step, status="")
+    with _interrupts() as interrupted, progress(console, program, history, last) as shown:
         if sample and program.step == 0:
             _record(run, sample)
         for epoch in range(program.step // len(train), epochs):
             loss = torch.zeros(())
-            for batch in _rest(train, program, epoch, folder):
+            for batch in _rest(train, run, epoch):
                 loss = _step(run, batch, device)
                 if program.step % _LOOKS == 0:
                     _check(run)
                 if sample and probe_every and (program.step % probe_every == 0 or program.step == last):
                     _record(run, sample)
-                progress.update(task, completed=program.step, status=_status(program, history))
-                if interrupted.is_set() and program.step % len(train):
+                shown()
+                if program.step % len(train) == 0:
+                    continue
+                if interrupted.is_set() or (checkpoint_every and program.step % checkpoint_every == 0):
                     _save(run, history)
+                if interrupted.is_set():
                     raise _interrupted(program, folder)
             history.append(_measure(program, test, epoch + 1, float(loss), device))
             _save(run, history)
             if not console.is_terminal:
-                console.print(_row(history[-1]), soft_wrap=True)
+                console.print(row(history[-1]), soft_wrap=True)
             if interrupted.is_set():
                 raise _interrupted(program, folder)
     return history
@@ -142,32 +152,10 @@ def _step(run: _Run, batch: Any, device: torch.device) -> Tensor:
     return loss.detach()
 
 
-def _rest(train: Batches, program: Program, epoch: int, folder: Path) -> Iterator[Any]:
-    """The batches of an epoch that are still to be done; their order is a function of seed and epoch."""
-    done = program.step - epoch * len(train)
-    torch.manual_seed(epoch_seed(program.plan.spec.seed, epoch))
-    batches = iter(train)
-    for _ in range(done):
-        next(batches)
-    if done:  # only now, so that the next batch draws what it would have drawn
-        _set_random(load_checkpoint(folder / CHECKPOINT)["random"])
-    yield from batches
-
-
-def _random() -> dict[str, Any]:
-    """torch's random state, on the CPU and on every GPU."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def _set_random(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of an epoch's order and augmentation: a run that resumes draws what it would have drawn."""
-    return int.from_bytes(blake2b(f"{seed}/epoch {epoch}".encode(), digest_size=8).digest(), "big") >> 1
+def _rest(train: Batches, run: _Run, epoch: int) -> Iterator[Any]:
+    """The batches of an epoch that are still to be done."""
+    done = run.program.step - epoch * len(train)
+    yield from epoch_batches(train, run.program.plan.spec.seed, epoch, done, run.random if done else None)
 
 
 def _probe(program: Program, sample: tuple[Tensor, Tensor]) -> Probe:
@@ -198,11 +186,15 @@ def _save(run: _Run, history: list[Epoch]) -> None:
         "net": run.program.net.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "history": [asdict(row) for row in history],
-        "random": _random(),
+        "random": random_state(),
     }
     if run.probe:
         state["probe"] = run.probe.state_dict()
-    save_checkpoint(run.folder / CHECKPOINT, state)
+    Checkpoints(run.folder).save(run.program.step, state)
+    _write_tables(run, history)
+
+
+def _write_tables(run: _Run, history: list[Epoch]) -> None:
     with replacing(run.folder / HISTORY) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
         writer.writeheader()
@@ -211,39 +203,69 @@ def _save(run: _Run, history: list[Epoch]) -> None:
         run.probe.write(run.folder / PROBE)
 
 
-def _resume(run: _Run, console: Console) -> list[Epoch]:
-    program, path = run.program, run.folder / CHECKPOINT
-    if not path.exists():
-        return []
-    state = restore(program, run.folder)
+def _resume(run: _Run, console: Console) -> tuple[_Run, list[Epoch]]:
+    program = run.program
+    if not Checkpoints(run.folder).paths:
+        return run, []
+    state = restore(program, run.folder, lambda text: console.print(f"warning: {text}", soft_wrap=True))
     try:
         run.optimizer.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is of another optimizer", [Offence(str(error))]) from error
+        raise CheckpointError(f"{run.folder} is of another optimizer", [Offence(str(error))]) from error
     if run.probe and "probe" in state:
         run.probe.load_state_dict(state["probe"])
+    _write_tables(run, history)  # they may be older than the checkpoint, or newer
     total = program.plan.total_steps
     said = "is trained already" if program.step >= total else "continues"
     console.print(f"{run.folder} {said} at step {program.step} of {total}", soft_wrap=True)
-    return history
+    return replace(run, random=state["random"]), history
 
 
-def restore(program: Program, folder: Path) -> dict[str, Any]:
-    """Bring a program to the state of a run's checkpoint, and return all that the checkpoint holds.
+def restore(program: Program, folder: Path, say: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Bring a program to the state of a run's newest good checkpoint, and return all that the checkpoint holds.
 
-    Raises CheckpointError when there is none, or it is damaged, or of another model, spec or budget.
+    A damaged one is passed over, with a warning or with a line for `say`. Raises CheckpointError when none is good, or
+    it is of another model, spec or budget.
     """
-    state = load_checkpoint(folder / CHECKPOINT)
-    if not {"program", "net", "optimizer", "history", "random"} <= state.keys():
-        raise CheckpointError(f"{folder / CHECKPOINT} is not the checkpoint of a run")
+    state = _state_of_run(folder, say)
     program.load_state_dict(state["program"])
+    _load_net(program, state)
+    return state
+
+
+def replan(program: Program, folder: Path, say: Callable[[str], None] | None = None) -> str:
+    """Give a run's newest good checkpoint the plan of this program, made under an edited spec, and return what differs.
+
+    The run then goes on under the new plan from the step where it is. Nothing is written where nothing differs. Raises
+    CheckpointError when no checkpoint is good, or it is of another model.
+    """
+    state = _state_of_run(folder, say)
+    differences = program.load_state_dict(state["program"], edited=True)
+    _load_net(program, state)
+    if differences:
+        if not state["program"]["shapes"].keys() <= program.state_dict()["shapes"].keys():
+            state.pop("probe", None)  # its table has sites that turn no longer: it begins anew
+        state["program"] = program.state_dict()
+        Checkpoints(folder).save(program.step, state)
+    return differences
+
+
+def _state_of_run(folder: Path, say: Callable[[str], None] | None) -> dict[str, Any]:
+    state = Checkpoints(folder).latest(say)
+    if state is None:
+        raise CheckpointError(f"{folder} holds no checkpoint")
+    if not {"program", "net", "optimizer", "history", "random"} <= state.keys():
+        raise CheckpointError(f"{folder} does not hold the checkpoints of a run")
+    return state
+
+
+def _load_net(program: Program, state: dict[str, Any]) -> None:
     try:
         program.net.load_state_dict(state["net"])
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
         raise CheckpointError("the checkpoint is of another model", [Offence(line) for line in lines]) from error
-    return state
 
 
 def _check(run: _Run) -> None:
@@ -253,7 +275,7 @@ def _check(run: _Run) -> None:
 
 
 def _diverged(run: _Run, faults: list[str]) -> FrostlineError:
-    kept = "; the last good checkpoint is kept" if (run.folder / CHECKPOINT).exists() else ""
+    kept = "; the last good checkpoint is kept" if Checkpoints(run.folder).paths else ""
     return FrostlineError(
         "training diverged", [Offence(what, None, f"lower the learning rate{kept}") for what in faults]
     )
@@ -262,29 +284,6 @@ def _diverged(run: _Run, faults: list[str]) -> FrostlineError:
 def _interrupted(program: Program, folder: Path) -> Interrupted:
     at = f"interrupted at step {program.step} of {program.plan.total_steps}"
     return Interrupted(f"{at}, saved in {folder}; the same command goes on")
-
-
-def _status(program: Program, history: list[Epoch]) -> str:
-    window = program.plan.window_at(program.step)
-    if window is None:
-        turning = "settled" if program.step >= program.plan.settled_at else "warm-up"
-    else:
-        turning = f"{window.label} turning {window.turns[0].fraction(program.step):4.0%}"
-    reached = f"masked {history[-1].masked:.1%} binary {history[-1].binary:.1%}" if history else ""
-    return f"{turning:<21} {reached}"
-
-
-def _row(row: Epoch) -> str:
-    turning = f"{row.window} turning" if row.window else "no window"
-    return (
-        f"epoch {row.epoch:3d}  step {row.step:5d}  {turning:<20}  loss {row.loss:.3f}  "
-        f"masked {row.masked:6.1%}  fully binary {row.binary:6.1%}"
-    )
-
-
-def _progress(console: Console) -> Progress:
-    columns = (BarColumn(10), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[status]}"))
-    return Progress(*columns, TimeRemainingColumn(compact=True), console=console, disable=not console.is_terminal)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ U = [-2.0, -0.5, 0.0, 0.5, 2.0]
 def masked(frozen: str, mask: list[bool], levels: Levels = SIGNS) -> tuple[Tensor, Tensor]:
     """The masked values of U, and their gradient."""
     module = Mask((5,), gradient_of(frozen), levels)
-    module.mask.copy_(torch.tensor(mask))
+    module.freeze(torch.tensor(mask))
     u = torch.tensor(U, requires_grad=True)
     value = module(u)
     value.sum().backward()
@@ -84,7 +84,7 @@ def test_a_mask_is_no_part_of_the_state() -> None:
 
 def test_the_batch_shares_a_mask() -> None:
     module = Mask((2,), gradient_of("none"))
-    module.mask.copy_(torch.tensor([True, False]))
+    module.freeze(torch.tensor([True, False]))
     assert module(torch.full((3, 2), 0.25)).tolist() == [[1, 0.25]] * 3
 
 
@@ -98,7 +98,7 @@ def test_a_mask_of_channels_fits_every_size_of_the_other_axes(
 ) -> None:
     module = Mask((channels, *(1 for _ in spatial)), gradient_of("none"))
     frozen = torch.tensor(data.draw(st.lists(st.booleans(), min_size=channels, max_size=channels)))
-    module.mask.copy_(frozen.view(module.mask.shape))
+    module.freeze(frozen.view(module.noise.shape))
     u = torch.empty(batch, channels, *spatial).uniform_(-0.9, 0.9)
     value = module(u)
     assert value.shape == u.shape
@@ -163,7 +163,7 @@ def gradient_at(module: Mask, values: list[float]) -> tuple[list[float], list[fl
 
 def test_a_sharpness_is_what_its_buffer_says() -> None:
     module = Mask((2,), gradient_of({"kind": "tanh", "sharpness": 1}))
-    module.mask.fill_(True)
+    module.freeze(True)
     assert gradient_at(module, [0.0, 0.5])[1] == pytest.approx([1, 1 - math.tanh(0.5) ** 2])
     module.sharpness.fill_(4)
     assert gradient_at(module, [0.0, 0.5])[1] == pytest.approx([4, 4 * (1 - math.tanh(2) ** 2)])
@@ -172,7 +172,7 @@ def test_a_sharpness_is_what_its_buffer_says() -> None:
 @pytest.mark.parametrize(("frozen", "tail"), [("none", "identity"), ("identity", "clipped"), ("clipped", "none")])
 def test_the_tail_may_have_a_surrogate_of_its_own(frozen: str, tail: str) -> None:
     module = Mask((2,), gradient_of(frozen, tail))
-    module.mask.fill_(True)
+    module.freeze(True)
     expected = {"none": [0, 0], "identity": [1, 1], "clipped": [1, 0]}
     assert gradient_at(module, [0.5, 2]) == ([1, 1], expected[frozen])
     module.in_tail.fill_(True)
@@ -182,13 +182,13 @@ def test_the_tail_may_have_a_surrogate_of_its_own(frozen: str, tail: str) -> Non
 def test_an_infinite_entry_is_as_any_that_is_clipped() -> None:
     for frozen in ("none", "identity", "clipped", "polynomial"):
         module = Mask((2,), gradient_of(frozen))
-        module.mask.copy_(torch.tensor([True, False]))
+        module.freeze(torch.tensor([True, False]))
         assert gradient_at(module, [float("inf"), -float("inf")]) == ([1, -1], [0, 0])
 
 
 def test_frozen_weights_are_scaled_by_channel_without_gradient() -> None:
     module = Mask((2, 2), gradient_of("clipped"), scaled=0)
-    module.mask.copy_(torch.tensor([[True, True], [True, False]]))
+    module.freeze(torch.tensor([[True, True], [True, False]]))
     w = torch.tensor([[0.25, -0.75], [0.5, -0.1]], requires_grad=True)
     value = module(w)
     assert value.tolist() == [[0.5, -0.5], [pytest.approx(0.3), pytest.approx(-0.1)]]
@@ -214,7 +214,7 @@ def test_a_ramp_becomes_a_step() -> None:
     assert gradient_at(module, [-2, -0.25, 0.25, 0.5]) == ([-1, -0.25, 0.25, 0.5], [0, 1, 1, 1])
     module.width.fill_(0.25)
     assert gradient_at(module, [-2, -0.125, 0.125, 0.5]) == ([-1, -0.5, 0.5, 1], [0, 4, 4, 0])
-    module.mask.fill_(True)
+    module.freeze(True)
     assert gradient_at(module, [-2, -0.125, 0.0, 0.5]) == ([-1, -1, 1, 1], [0, 0, 0, 0])
 
 

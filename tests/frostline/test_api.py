@@ -10,8 +10,9 @@ import frostline as fl
 
 def test_the_front_door_is_these_names_and_no_other() -> None:
     assert fl.__all__ == [
-        "FrostlineError", "Bench", "Certificate", "Diagnosis", "Driver", "Graph", "Plan", "Probe", "Program",
-        "ScheduleSpec", "Site", "bench", "capture", "compile", "diagnose", "draw", "edit_spec", "export",
+        "FrostlineError", "Bench", "Certificate", "Checkpoints", "Diagnosis", "Driver", "Graph", "Plan", "Probe",
+        "Program", "ScheduleSpec", "Site", "bench", "capture", "compare", "compile", "diagnose", "draw", "edit_spec",
+        "export",
         "load_checkpoint", "load_spec", "lower", "placement", "plan", "read_spec", "run", "save_checkpoint", "session",
         "sites", "verify",
     ]  # fmt: skip

@@ -63,6 +63,10 @@ def test_the_whole_path_by_commands(run: Run, tmp_path: Path) -> None:
     code, _, err = run("export", folder, "--target", "cpu-int16")
     assert (code, err.splitlines()[-1]) == (9, '    -> did you mean "cpu-int8" or "cuda-fp16"?')
 
+    code, out, _ = run("report", folder)
+    assert (code, out.splitlines()[-1]) == (0, f"written {folder}/report.html")
+    assert "without gradients and flips: there is no probe.csv: train with --probe-every" in out
+
     code, out, _ = run("show", folder / "model.onnx")
     assert code == 0
     assert "BinaryConv" in out
@@ -100,6 +104,18 @@ def test_plan_with_an_input_or_with_data(run: Run) -> None:
     code, out, _ = run("plan", SPEC, *FACTORIES, "--epochs", 250)
     assert code == 0
     assert "depth 2  [50, 475)" in out
+
+
+def test_a_plan_is_drawn_and_compared(run: Run, tmp_path: Path) -> None:
+    words = ["plan", SPEC, *FACTORIES[:2], "--input", "2x3x8x8", "--steps", 1000]
+    code, out, _ = run(*words, "--against", "reverse", "--draw", tmp_path / "plan.html")
+    assert code == 0
+    assert "progression.order  forward" in out
+    assert "of them on bits" in out
+    assert out.endswith(f"written {tmp_path}/plan.html\n")
+    assert 'id="comparison"' in (tmp_path / "plan.html").read_text()
+    code, _, err = run(*words, "--draw", tmp_path / "plan.bmp")
+    assert (code, err.splitlines()[-1]) == (2, "    -> end it in .html, .png, .svg, .pdf")
 
 
 def planning(factory: str, shape: str = "2x4", steps: int = 9) -> list[object]:
@@ -147,7 +163,7 @@ def test_bad_input_is_a_message_and_an_exit_code(run: Run, words: list[object], 
 def test_help_teaches(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("check", "schema", "plan", "train", "draw", "export", "verify", "show"):
+    for command in ("check", "schema", "plan", "train", "draw", "export", "report", "verify", "show"):
         assert command in out
     assert "A first run" in out
 
@@ -223,6 +239,51 @@ def test_a_run_whose_batch_norm_is_estimated_anew(run: Run, tmp_path: Path) -> N
     assert "16 of 16 decisions agree" in out
     code, out, _ = run("verify", folder / "model.onnx", "--run", folder)
     assert (code, out.splitlines()[-1]) == (0, f"{folder}/model.onnx: proven anew")
+
+
+def test_a_run_goes_on_under_an_edited_spec(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    words = [*FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder, "--checkpoint-every", 3]
+    with monkeypatch.context() as patched:
+        patched.setattr("frostline.measuring.accuracy", interrupt_at_once)
+        assert run("train", SPEC, *words)[0] == 130
+    code, _, err = run("train", "stompp-ste", *words)
+    assert code == 7
+    assert "spec gradient.frozen is clipped here and none in the checkpoint" in err
+    assert "-> to go on under this plan: edited=True, or `frostline train --edited-spec`" in err
+
+    code, out, _ = run("train", "stompp-ste", *words, "--edited-spec")
+    assert code == 0
+    assert "the run goes on under another plan:\nplan is " in out
+    assert "\nspec gradient.frozen is clipped here and none in the checkpoint\n" in out
+    assert f"{folder} continues at step 4 of 20" in out
+    assert json.loads((folder / "run.json").read_text())["spec"]["gradient"] == {"frozen": "clipped"}
+    assert run("export", folder)[0] == 0
+
+    code, out, _ = run("train", "stompp-ste", *words, "--edited-spec")
+    assert code == 0
+    assert "another plan" not in out
+
+
+def test_an_edited_spec_for_a_new_run_is_the_spec(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run("train", SPEC, *FACTORIES, "--epochs", 5, "--run", folder, "--edited-spec")[0] == 0
+    assert run("export", folder)[0] == 0
+
+
+def test_a_damaged_checkpoint_is_told_and_passed_over(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", SPEC, *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder]
+    assert run(*words)[0] == 0
+    (folder / "checkpoint-000020.pt").write_bytes(b"")
+    code, _, err = run("export", folder)
+    assert code == 7
+    assert err.startswith(f"warning: the checkpoint {folder}/checkpoint-000020.pt is damaged: truncated or altered; ")
+    assert "step 16 of 20\n    -> run the same `frostline train` again" in err
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "checkpoint-000016.pt is used in its place" in " ".join(out.split())
+    assert run("export", folder)[0] == 0
 
 
 def test_names_that_are_no_text_are_shown_all_the_same(run: Run, tmp_path: Path) -> None:

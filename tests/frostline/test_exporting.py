@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -206,6 +207,29 @@ def test_the_contents_of_a_file(exported: tuple[Path, fl.Graph]) -> None:
     row = next(line for line in text.splitlines() if line.startswith(" 12 "))
     assert row.split() == ["12", "BinaryConv", "binary", "32", "x", "32", "x", "3", "x", "3", "1,152"]
     assert "graph, functions, certificate" in text
+    assert sum(int(line.split("  ")[-1].replace(",", "")) for line in _sizes(text)) == exported[0].stat().st_size
+
+
+def _sizes(text: str) -> list[str]:
+    """The rows of a file's contents up to their last number."""
+    rows = (re.match(r".*?  ([\d,]+)(?=  |$)", line) for line in text.splitlines()[3:])
+    return [row.group() for row in rows if row]
+
+
+def test_a_file_tells_those_who_open_it_what_is_what(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.Hardtanh(), nn.Linear(8, 8), nn.Hardtanh(), nn.Linear(8, 2, bias=False))
+    program = fl.compile(model, fl.load_spec("stompp"), (torch.randn(2, 4),), total_steps=8)
+    program.driver.resume(8)
+    fl.export(program.freeze(), tmp_path / "model.onnx", target="cpu-int8")
+    written = onnx.load(tmp_path / "model.onnx")
+    floats = {node.name: node.doc_string for node in written.graph.node if node.doc_string}
+    assert floats == {"0": "float: keep_float: first", "4": "float: keep_float: last"}
+    assert all(function.doc_string for function in written.functions)
+    rows = [" ".join(line.split()) for line in contents(tmp_path / "model.onnx").splitlines()]
+    assert rows[0] == "1 operations of one-bit weights, 32 bytes; operators: 1 Binarize, 1 BinaryLinear"
+    assert "0 Gemm float 8 x 4 160 keep_float: first" in rows
+    assert "2 BinaryLinear binary 8 x 8 32" in rows
+    assert [row for row in rows if row.endswith("keep_float: last")]
 
 
 def edited(path: Path, tmp_path: Path, edit: Callable[[onnx.ModelProto], None]) -> Path:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -112,8 +113,10 @@ def test_while_training_only_buffers_change() -> None:
 
 def test_the_state_is_small_and_plain() -> None:
     state = program().state_dict()
-    assert set(state) == {"spec", "total_steps", "steps_per_epoch", "step", "windows", "shapes"}
+    assert set(state) == {"spec", "total_steps", "steps_per_epoch", "step", "plan", "windows", "shapes"}
     assert state["windows"]["3.weight"] == [0, 3]
+    assert json.loads(json.dumps(state)) == state
+    assert len(json.dumps(state)) < 2000
 
 
 def test_freeze_before_the_plan_is_done_names_the_sites() -> None:
@@ -185,6 +188,89 @@ def test_something_else_than_a_state() -> None:
     assert "it has no shapes" in differences(
         {"spec": {}, "step": 3, "total_steps": 1, "steps_per_epoch": 1, "windows": {}}, program()
     )
+    state = program().state_dict()
+    assert "step: Input should be greater than or equal to 0" in differences({**state, "step": -1}, program())
+    assert "step: Input should be a valid integer" in differences({**state, "step": True}, program())
+    assert "are not of the same sites" in differences({**state, "windows": {}}, program())
+    assert "Input should be a valid list" in differences(
+        {**state, "windows": dict.fromkeys(state["windows"])}, program()
+    )
+    assert "it has no spec" in differences([], program())  # type: ignore[arg-type]
+
+
+def test_a_spec_that_is_spelled_otherwise_is_the_same_plan() -> None:
+    one, other = program(progression__warmup="50%"), program(progression__warmup=6)
+    other.load_state_dict({**one.state_dict(), "step": 7})
+    assert other.step == 7
+
+
+def test_a_state_without_a_digest_is_compared_field_by_field() -> None:
+    state = program().state_dict()
+    del state["plan"]
+    assert program().load_state_dict(state) == ""
+    assert "turns in [4, 6) here" in differences(state, program(progression__warmup=4))
+
+
+def test_an_edited_spec_goes_on_when_told_to() -> None:
+    trained_so_far, edited = program(), program(seed=9, progression__warmup=4, progression__curve={"kind": "linear"})
+    trained(trained_so_far, optimizer(trained_so_far), 5)
+    state = trained_so_far.state_dict()
+    text = edited.load_state_dict(state, edited=True)
+    assert "3.weight turns in [4, 6) here and in [0, 3) in the checkpoint" in text
+    assert "spec progression.curve.kind is linear here and power in the checkpoint" in text
+    assert edited.load_state_dict(edited.state_dict(), edited=True) == ""
+
+    edited.net.load_state_dict(trained_so_far.net.state_dict())
+    by_hand = program(progression__warmup=4, progression__curve={"kind": "linear"})
+    by_hand.net.load_state_dict(trained_so_far.net.state_dict())
+    by_hand.driver.resume(5)
+    x = torch.randn(2, 3, 8, 8)
+    assert torch.equal(edited.net.eval()(x), by_hand.net.eval()(x))
+    assert not torch.equal(edited.net(x), trained_so_far.net.eval()(x))
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"progression__per": "channel"},
+        {"binarize__activations": False},
+        {"binarize__keep_float": ["first", "last", "6.*"]},
+        {"progression__order": "global", "seed": 4},
+    ],
+)
+def test_edits_of_what_turns_and_how(edits: dict[str, Any]) -> None:
+    state = {**program().state_dict(), "step": 5}
+    one = program(**edits)
+    assert one.load_state_dict(state, edited=True) == "\n".join(
+        line.strip() for line in differences(state, program(**edits)).splitlines()[1:-1]
+    )
+    assert one.step == 5
+
+
+def test_a_longer_budget_is_an_edit() -> None:
+    longer = fl.compile(chain(), spec(), (torch.zeros(2, 3, 8, 8),), total_steps=2 * TOTAL)
+    assert "total_steps is 24 here and 12 in the checkpoint" in longer.load_state_dict(
+        program().state_dict(), edited=True
+    )
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 3, 10, 8)])
+def test_another_model_is_refused_whatever_the_spec(shape: tuple[int, ...]) -> None:
+    state = program(progression__warmup=4).state_dict()
+    other = fl.compile(chain(width=7 if shape[2] == 8 else 6), spec(), (torch.zeros(shape),), total_steps=TOTAL)
+    with pytest.raises(CheckpointError, match=r"is of another model\n(.|\n)*3\.activation has shape"):
+        other.load_state_dict(state, edited=True)
+    assert other.step == 0
+
+
+def test_a_checkpoint_whose_own_spec_does_not_fit_is_of_another_model() -> None:
+    state = program(overrides=[{"sites": "3.*", "curve": {"kind": "linear"}}]).state_dict()
+    other = fl.compile(Attention(), spec(), (torch.zeros(2, 3, 8),), total_steps=TOTAL)
+    with pytest.raises(CheckpointError, match=r"another model\n  the plan cannot be made, for this model\n.*\"3\.\*\""):
+        other.load_state_dict(state, edited=True)
+    state["spec"]["seed"] = -1
+    with pytest.raises(CheckpointError, match=r"the checkpoint's spec is not a valid spec, for this model"):
+        other.load_state_dict(state, edited=True)
 
 
 def test_a_model_with_nothing_to_binarize() -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 import frostline as fl
 from frostline.errors import CheckpointError, FrostlineError, UsageError
 from frostline.records import read_records
-from frostline.training import Epoch, Interrupted, fit
+from frostline.training import Epoch, Interrupted, fit, replan
 from tests.models.factories import Batches, data, model
-from tests.models.small import spec
+from tests.models.small import chain, spec
 
 EPOCHS = 3
 QUIET = Console(file=open(os.devnull, "w"))  # noqa: SIM115
@@ -40,11 +40,19 @@ class InterruptedAfter:
             yield batch
 
 
-def run(folder: Path, train: Any, **edits: object) -> tuple[fl.Program, list[Epoch]]:
+def run(
+    folder: Path, train: Any, console: Console = QUIET, checkpoint_every: int | None = None, **edits: object
+) -> tuple[fl.Program, list[Epoch]]:
     torch.manual_seed(0)
     program = fl.compile(model(), spec(**edits), (train_x(),), total_steps=EPOCHS * 4)
     optimizer = torch.optim.SGD(program.net.parameters(), lr=0.1, momentum=0.9)
-    return program, fit(program, optimizer, train, data()[1], EPOCHS, folder, QUIET)
+    rows = fit(program, optimizer, train, data()[1], EPOCHS, folder, console, checkpoint_every=checkpoint_every)
+    return program, rows
+
+
+def same(one: fl.Program, other: fl.Program) -> bool:
+    first, second = one.net.state_dict(), other.net.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def train_x() -> Tensor:
@@ -77,12 +85,80 @@ def test_another_spec_in_the_same_folder_is_refused(tmp_path: Path) -> None:
         run(tmp_path, data()[0], progression__warmup=2)
 
 
-def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole, expected = run(tmp_path, data()[0])
+    newest = fl.Checkpoints(tmp_path).paths[-1]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    resumed, history = run(tmp_path, data()[0], Console(width=500))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("warning: the checkpoint ")
+    assert said[0].endswith("is damaged: truncated or altered; checkpoint-000008.pt is used in its place")
+    assert said[1] == f"{tmp_path} continues at step 8 of 12"
+    assert history == expected
+    assert same(whole, resumed)
+
+
+def test_where_no_checkpoint_is_good_the_run_does_not_begin_anew(tmp_path: Path) -> None:
     run(tmp_path, data()[0])
-    raw = (tmp_path / "checkpoint.pt").read_bytes()
-    (tmp_path / "checkpoint.pt").write_bytes(raw[: len(raw) // 2])
-    with pytest.raises(CheckpointError, match="is damaged"):
+    for path in fl.Checkpoints(tmp_path).paths:
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is good\n.*000012.pt is damaged.*\n.*000008.pt is"):
         run(tmp_path, data()[0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 11])
+def test_checkpoints_between_epochs_change_nothing(tmp_path: Path, count: int) -> None:
+    whole, expected = run(tmp_path / "whole", Noisy(data()[0]))
+    with pytest.raises(KilledError):
+        run(tmp_path / "parts", Noisy(FailingAfter(data()[0], count)), checkpoint_every=1)
+    step = fl.load_checkpoint(fl.Checkpoints(tmp_path / "parts").paths[-1])["program"]["step"] if count > 1 else 0
+    assert step == count - 1
+    resumed, history = run(tmp_path / "parts", Noisy(data()[0]), checkpoint_every=1)
+    assert history == expected
+    assert same(whole, resumed)
+
+
+def test_tables_that_are_older_than_the_checkpoint_are_written_again(tmp_path: Path) -> None:
+    run(tmp_path, data()[0])
+    table = (tmp_path / "history.csv").read_text()
+    (tmp_path / "history.csv").write_text(table.splitlines()[0])
+    run(tmp_path, data()[0])
+    assert (tmp_path / "history.csv").read_text() == table
+
+
+def test_a_run_goes_on_under_an_edited_spec(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, InterruptedAfter(data()[0], 6))
+    torch.manual_seed(1)
+    edited = fl.compile(model(), spec(progression__warmup=2), (train_x(),), total_steps=EPOCHS * 4)
+    assert "3.weight turns in [2, 7) here and in [0, 6) in the checkpoint" in replan(edited, tmp_path)
+    assert edited.step == 6
+    program, history = run(tmp_path, data()[0], progression__warmup=2)
+    assert [row.step for row in history] == [4, 8, 12]
+    program.freeze()
+    assert replan(edited, tmp_path) == ""
+
+
+def test_another_model_is_no_edited_spec(tmp_path: Path) -> None:
+    run(tmp_path, data()[0])
+    other = fl.compile(chain(layers=3, width=4), spec(), (train_x(),), total_steps=EPOCHS * 4)
+    with pytest.raises(CheckpointError, match=r"is of another model\n(.|\n)*9\.weight turns only in this program"):
+        replan(other, tmp_path)
+
+
+class KilledError(Exception):
+    pass
+
+
+class FailingAfter(InterruptedAfter):
+    """Batches that fail instead of the last of so many."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.batches:
+            self.count -= 1
+            if self.count == 0:
+                raise KilledError
+            yield batch
 
 
 class PoisonedAt:
@@ -132,13 +208,13 @@ def test_a_bad_loss_is_noticed_long_before_the_end_of_an_epoch(tmp_path: Path) -
     with pytest.raises(FrostlineError, match="loss nan at step 3,"):
         fit(program, optimizer, batches, data()[1], 1, tmp_path, QUIET)
     assert batches.served < 100
-    assert not (tmp_path / "checkpoint.pt").exists()
+    assert not fl.Checkpoints(tmp_path).paths
 
 
 def test_ctrl_c_saves_no_bad_state(tmp_path: Path) -> None:
     with pytest.raises(FrostlineError, match="loss nan at step 1,"):
         run(tmp_path, InterruptedAfter(list(PoisonedAt(data()[0], 1)), 3))
-    assert not (tmp_path / "checkpoint.pt").exists()
+    assert not fl.Checkpoints(tmp_path).paths
 
 
 def test_a_state_that_is_not_a_number_is_never_saved(tmp_path: Path) -> None:
@@ -149,7 +225,7 @@ def test_a_state_that_is_not_a_number_is_never_saved(tmp_path: Path) -> None:
     train = Spoiling(data()[0], statistics, 7)
     with pytest.raises(FrostlineError, match=r"4\.running_mean is not finite after step 7\n.*good checkpoint is kept"):
         fit(program, optimizer, train, data()[1], EPOCHS, tmp_path, QUIET)
-    assert fl.load_checkpoint(tmp_path / "checkpoint.pt")["program"]["step"] == 4
+    assert [path.name for path in fl.Checkpoints(tmp_path).paths] == ["checkpoint-000004.pt"]
 
 
 class Spoiling(PoisonedAt):
@@ -198,6 +274,8 @@ def test_a_cadence_is_a_number_of_steps(tmp_path: Path) -> None:
     program = fl.compile(model(), spec(), (train_x(),), total_steps=4)
     with pytest.raises(UsageError, match="probe_every is a positive number of steps, not 0"):
         fit(program, torch.optim.SGD(program.net.parameters()), *data(), 1, tmp_path, QUIET, probe_every=0)
+    with pytest.raises(UsageError, match="checkpoint_every is a positive number of steps, not -1"):
+        fit(program, torch.optim.SGD(program.net.parameters()), *data(), 1, tmp_path, QUIET, checkpoint_every=-1)
 
 
 class Noisy:

@@ -25,7 +25,6 @@ from frostline.compiler.exported import read_certificate
 from frostline.compiler.graph import Graph
 from frostline.errors import FrostlineError
 from frostline.runs import Recipe, check_same_run
-from frostline.training import CHECKPOINT
 
 _LINES = 100
 """Of a message: its headline, thirty offences with their remedies, and one line that counts the others."""
@@ -82,7 +81,7 @@ def read_any_run(content: bytes) -> None:
     """The `run.json` of a run that has a checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "run.json").write_bytes(content)
-        (Path(folder) / CHECKPOINT).touch()
+        (Path(folder) / "checkpoint-000001.pt").touch()
         with only_our_errors():
             check_same_run(Path(folder), Recipe("a:b", "c:d", 1, 0.1, 0.9, 0.0))
 

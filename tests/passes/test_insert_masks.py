@@ -38,7 +38,7 @@ def test_masks_are_as_the_plan_says() -> None:
     overrides = [*ZERO_ONE, {"sites": "down.*", "per": "element"}]
     _, after = masked(Positive(), 2, 3, 8, progression__per="channel", overrides=overrides)
     masks = {str(facts(node).name): mask for node, mask in mask_nodes(after)}
-    assert {name: tuple(mask.mask.shape) for name, mask in masks.items()} == {
+    assert {name: tuple(mask.noise.shape) for name, mask in masks.items()} == {
         "up.activation": (8,), "up.weight": (16, 1), "short.weight": (8, 1), "mix.activation": (3,),
         "mix.weight": (3, 1), "down.activation": (3, 16), "down.weight": (8, 16),
     }  # fmt: skip
@@ -52,7 +52,7 @@ def test_masks_are_as_the_plan_says() -> None:
 def test_masks_of_channels_take_every_height_and_width(batch: int, height: int, width: int) -> None:
     _, after = masked(chain(), 2, 3, 8, 8, progression__per="channel")
     for _, mask in mask_nodes(after):
-        mask.mask.fill_(True)
+        mask.freeze(True)
     after.module.eval()
     x = torch.randn(batch, 3, height, width)
     binary = fl.run(after, [FreezeMasks()]).module

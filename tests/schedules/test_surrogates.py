@@ -15,10 +15,8 @@ parse = TypeAdapter[Any](Surrogate).validate_python
 
 
 def gradient(surrogate: object, v: float, sharpness: float = 1.0) -> float:
-    value = torch.tensor(v, dtype=torch.float64, requires_grad=True)
-    parse(surrogate).stand_in(value, torch.tensor(sharpness, dtype=torch.float64)).backward()
-    assert value.grad is not None
-    return float(value.grad)
+    value = torch.tensor(v, dtype=torch.float64)
+    return float(parse(surrogate).slope(value, torch.tensor(sharpness, dtype=torch.float64)))
 
 
 def tanh(v: float, s: float) -> float:
@@ -40,7 +38,7 @@ FORMULAS: list[tuple[object, Callable[[float, float], float]]] = [
 ]
 
 
-@pytest.mark.parametrize(("surrogate", "formula"), FORMULAS, ids=str)
+@pytest.mark.parametrize(("surrogate", "formula"), FORMULAS, ids=[str(one) for one, _ in FORMULAS])
 @given(st.integers(-300, 300).map(lambda hundredths: hundredths / 100 + 0.003), st.floats(0.1, 10))
 def test_the_gradient_is_the_documented_formula(
     surrogate: object, formula: Callable[[float, float], float], v: float, sharpness: float
@@ -54,8 +52,7 @@ def test_the_gradient_at_zero_is_that_beside_it(surrogate: object) -> None:
 
 
 def test_none_has_no_gradient() -> None:
-    value = torch.ones(3, requires_grad=True)
-    assert not parse("none").stand_in(value, torch.ones(())).requires_grad
+    assert parse("none").slope(torch.ones(3), torch.ones(())).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
