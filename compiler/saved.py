@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StrictInt, ValidationError
 
-from frostline.errors import Offence, SpecError, offences_of
-from frostline.schedules import spec_from_data
+from frostline.errors import Offence, offences_of
 
 _DEEPEST = 50
+_MOST = 1_000_000
+"""The parts of a program's state at most, in all: a site has a dozen."""
 _LONGEST = 128
 """The bits of a number at most: those of a seed are 64."""
 
@@ -26,7 +27,7 @@ class State(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    spec: dict[str, Any]
+    spec: dict[str, JsonValue]
     total_steps: Steps
     steps_per_epoch: Steps | None = None
     step: Steps
@@ -39,20 +40,18 @@ def state_faults(state: object) -> Iterator[Offence]:
     """Why something is not the state of a program, if it is none."""
     remedy = "pass what state_dict() returned"
     try:
+        _check_plain(state, _MOST)
         read = State.model_validate(dict(state) if isinstance(state, Mapping) else {})
     except ValidationError as error:
         missing = [str(fault["loc"][0]) for fault in error.errors() if fault["type"] == "missing"]
         yield from (
             [Offence(f"it has no {', '.join(missing)}", remedy=remedy)] if missing else offences_of(error, remedy)
         )
-        return
-    if read.windows.keys() != read.shapes.keys():
-        yield Offence("its windows and shapes are not of the same sites", remedy=remedy)
-    try:
-        spec_from_data(read.spec, "its spec")
-    except SpecError as error:
-        yield Offence(error.headline, remedy=remedy)
-        yield from error.offences
+    except ValueError as error:
+        yield Offence(str(error), remedy=remedy)
+    else:
+        if read.windows.keys() != read.shapes.keys():
+            yield Offence("its windows and shapes are not of the same sites", remedy=remedy)
 
 
 def unpacked(content: bytes, map_location: str | torch.device) -> Any:

@@ -81,10 +81,9 @@ class Program:
         Raises CheckpointError, with every difference, when the state is of another model; without `edited` also when
         it is of another spec or budget.
         """
-        own = self.state_dict()
-        faults = list(state_faults(state))
-        if faults:
+        if faults := list(state_faults(state)):
             raise CheckpointError("this is not the state of a program", faults)
+        own = self.state_dict()
         differences = [] if own["plan"] == state.get("plan") else list(_differences(own, state))
         if differences and not edited:
             remedy = "to go on under this plan: edited=True, or `frostline train --edited-spec`"

@@ -189,10 +189,12 @@ def test_something_else_than_a_state() -> None:
         {"spec": {}, "step": 3, "total_steps": 1, "steps_per_epoch": 1, "windows": {}}, program()
     )
     state = program().state_dict()
-    assert "its step is -1" in differences({**state, "step": -1}, program())
-    assert "its step is True" in differences({**state, "step": True}, program())
+    assert "step: Input should be greater than or equal to 0" in differences({**state, "step": -1}, program())
+    assert "step: Input should be a valid integer" in differences({**state, "step": True}, program())
     assert "are not of the same sites" in differences({**state, "windows": {}}, program())
-    assert "no pairs of steps" in differences({**state, "windows": dict.fromkeys(state["windows"])}, program())
+    assert "Input should be a valid list" in differences(
+        {**state, "windows": dict.fromkeys(state["windows"])}, program()
+    )
     assert "it has no spec" in differences([], program())  # type: ignore[arg-type]
 
 
