@@ -16,8 +16,9 @@ from frostline.errors import FileError, Offence
 def whole(path: str | Path) -> bytes:
     """What a file holds. Raises OSError, also for what is no file, such as a device without end."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise OSError(errno.EINVAL, "it is a folder" if Path(path).is_dir() else "it is no file")
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(errno.EINVAL, "it is no file")
         return Path(path).read_bytes()
     except ValueError as error:
         raise OSError(errno.EINVAL, "this cannot be the name of a file") from error
