@@ -11,8 +11,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint requirements.lock
 demo: .venv/.demo
 	$(BIN)/python -m examples.digits.main
 
+# Two workers of one thread each: as many cores as a small machine has.
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: .venv/.dev
 	$(BIN)/ruff check
