@@ -22,10 +22,7 @@ class FirstBad:
         self._loss = torch.zeros((), device=device)
 
     def see(self, step: int, loss: Tensor, weights: Iterable[Tensor]) -> None:
-        """Look at the loss of a step, and at the weights after it: a settled mask hides them from the loss.
-
-        The sign of NaN is -1.
-        """
+        """Look at the loss of a step, and at the weights after it: a mask hides from the loss what is infinite."""
         largest = torch.nn.utils.get_total_norm([one for one in weights if one.requires_grad], math.inf)
         loss, largest = (one.to(self._step.device) for one in (loss, largest))
         new = ~(torch.isfinite(loss) & torch.isfinite(largest)) & (self._step < 0)

@@ -183,9 +183,8 @@ def test_a_loss_that_is_not_finite_names_its_step_and_what_was_turning(tmp_path:
 
 
 @pytest.mark.parametrize(("step", "turning"), [(6, "while depth 3 was turning"), (10, "outside of any window")])
-def test_weights_that_a_settled_depth_hides_from_the_loss_are_seen(tmp_path: Path, step: int, turning: str) -> None:
-    """The sign of what is not a number is -1."""
-    with pytest.raises(FrostlineError, match=f"weights that are not finite after step {step}, {turning}"):
+def test_what_is_not_a_number_is_seen_through_settled_depths(tmp_path: Path, step: int, turning: str) -> None:
+    with pytest.raises(FrostlineError, match=f"loss nan at step {step}, {turning}"):
         run(tmp_path, PoisonedAt(data()[0], step), progression__tail=2)
 
 
