@@ -131,10 +131,10 @@ class Driver:
         if turn.refresh is None:
             return
         size = -(-noise.numel() // turn.refresh)
-        first = max(step - turn.refresh, turn.start) if every else step - 1
+        first = max(step - turn.refresh if every else step - 1, turn.start)
         for drawn in range(first + 1, step + 1):
             begin = drawn % turn.refresh * size
-            if (count := min(size, noise.numel() - begin)) > 0 and drawn > turn.start:
+            if (count := min(size, noise.numel() - begin)) > 0:
                 _put(noise, begin, self._drawn(turn, drawn, count))
 
     def _drawn(self, turn: Turn, step: int, count: int) -> Tensor:

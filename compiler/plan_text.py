@@ -21,7 +21,7 @@ def table(plan: Plan) -> str:
     lines = [
         f"plan: {len(turns)} sites turn binary in {len(plan.windows)} windows of {plan.total_steps} steps{per_epoch}",
         f"      curve {progression.curve}; {_refresh(progression.refresh)}; "
-        f"gradient on frozen entries {_gradient(spec.gradient)}; seed {spec.seed}",
+        f"gradient on frozen entries {gradient_of(spec.gradient)}; seed {spec.seed}",
         f"      depth {progression.depth}; {'; '.join(_choices(spec))}",
         f"      masks take {plan.mask_bytes:,} bytes, one for each entry",
         "",
@@ -30,7 +30,7 @@ def table(plan: Plan) -> str:
     for window in plan.windows:
         entries = sum(math.prod(turn.shape) for turn in window.turns)
         rows.append((window.label, f"[{window.start}, {window.stop})", f"{entries:,}", "", ""))
-        rows += [("", "", f"{math.prod(turn.shape):,}", _mask(turn), _site_row(turn)) for turn in window.turns]
+        rows += [("", "", f"{math.prod(turn.shape):,}", mask_of(turn), _site_row(turn)) for turn in window.turns]
     lines += _columns(rows)
     lines += [""] * bool(spec.overrides)
     for override in spec.overrides:
@@ -56,7 +56,8 @@ def _refresh(refresh: Refresh) -> str:
     return "no refresh" if refresh.rate == "none" else f"refresh 1/{refresh.rate} a step"
 
 
-def _gradient(gradient: Gradient) -> str:
+def gradient_of(gradient: Gradient) -> str:
+    """What frozen entries get."""
     return f"{gradient.frozen}" + (f", in the tail {gradient.tail}" if gradient.tail else "")
 
 
@@ -74,7 +75,8 @@ def _choices(spec: ScheduleSpec) -> Iterator[str]:
         yield f"BatchNorm estimated anew from {spec.batch_norm.reestimate} batches"
 
 
-def _mask(turn: Turn) -> str:
+def mask_of(turn: Turn) -> str:
+    """The shape of a site's mask."""
     return "ramp" if turn.transition == "sharpen" else "x".join(map(str, turn.shape))
 
 
@@ -82,12 +84,13 @@ def _site_row(turn: Turn) -> str:
     others = [operand.name for operand in turn.site.operands[1:]]
     shared = f" (also {', '.join(others)})" if turn.site.kind == "activation" and others else ""
     tied = f" (used by {', '.join(o.operation for o in turn.site.operands)})" if _tied(turn.site) else ""
-    levels = f" to {_levels(turn.levels)}" if turn.levels != SIGNS else ""
+    levels = f" to {levels_of(turn.levels)}" if turn.levels != SIGNS else ""
     rule = f'   <- "{turn.rule}"' if turn.rule else ""
     return f"{turn.site.name}{shared}{tied}{levels}{rule}"
 
 
-def _levels(levels: Levels) -> str:
+def levels_of(levels: Levels) -> str:
+    """The two values of a site that has turned."""
     return " and ".join(map(str, levels))
 
 
@@ -99,9 +102,9 @@ def _changes(override: Override) -> str:
     parts = [
         f"curve {override.curve}" if override.curve else "",
         _refresh(override.refresh) if override.refresh else "",
-        f"gradient {_gradient(override.gradient)}" if override.gradient else "",
+        f"gradient {gradient_of(override.gradient)}" if override.gradient else "",
         f"a mask entry per {override.per}" if override.per else "",
-        f"to {_levels(override.levels)}" if override.levels else "",
+        f"to {levels_of(override.levels)}" if override.levels else "",
         f"scale {override.scale}" if override.scale else "",
     ]
     return ", ".join(part for part in parts if part)

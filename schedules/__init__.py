@@ -2,7 +2,7 @@
 
 from frostline.schedules.curves import Cosine, Curve, Exponential, FlippedPower, Instant, Linear, Power
 from frostline.schedules.durations import Duration
-from frostline.schedules.load import edit_spec, load_spec, read_spec, spec_from_data
+from frostline.schedules.load import edit_spec, fields_of, load_spec, read_spec, spec_from_data
 from frostline.schedules.spec import (
     ORDERS,
     ROLES,
@@ -32,5 +32,5 @@ __all__ = [
     "ORDERS", "ROLES", "SIGNS", "ZERO_ONE", "Clipped", "Cosine", "Curve", "DepthRule", "Duration",
     "Exponential", "FlippedPower", "Gradient", "Identity", "Instant", "Levels", "Linear", "NoSurrogate",
     "Override", "Per", "Polynomial", "Power", "Refresh", "Reste", "Scale", "ScheduleSpec", "Surrogate", "Tanh",
-    "Transition", "edit_spec", "load_spec", "read_spec", "spec_from_data",
+    "Transition", "edit_spec", "fields_of", "load_spec", "read_spec", "spec_from_data",
 ]  # fmt: skip

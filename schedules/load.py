@@ -98,6 +98,15 @@ def edit_spec(spec: ScheduleSpec, edits: Mapping[str, Any]) -> ScheduleSpec:
     return _validate(data, "<edited spec>", {})
 
 
+def fields_of(data: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[str, Any]]:
+    """The fields in the data of a spec, each by the dotted path that `edit_spec` takes; a list is one field."""
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from fields_of(value, (*path, key))
+        else:
+            yield dotted((*path, key)), value
+
+
 def _validate(data: object, source: str, lines: dict[Path, str]) -> ScheduleSpec:
     if not isinstance(data, dict):
         raise SpecError(f"{source} is not a valid spec", [Offence("a spec is a mapping", lines.get(()))])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from frostline.compiler.plan import Plan, Turn
+from frostline.compiler.plan_text import gradient_of, levels_of
+from frostline.schedules import fields_of
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,13 @@ def _becomes(turn: Turn | None) -> dict[str, str]:
     """What becomes of a site, one thing after the other; nothing where it stays float."""
     if turn is None:
         return {}
-    tail = f", in the tail {turn.gradient.tail}" if turn.gradient.tail else ""
     return {
         "window": f"[{turn.start}, {turn.stop})",
         "curve": f"curve {turn.curve}",
         "mask": "ramp" if turn.transition == "sharpen" else f"mask per {turn.per}",
         "refresh": f"refresh 1/{turn.refresh}" if turn.refresh else "no refresh",
-        "gradient": f"gradient {turn.gradient.frozen}{tail}",
-        "levels": f"to {' and '.join(map(str, turn.levels))}",
+        "gradient": f"gradient {gradient_of(turn.gradient)}",
+        "levels": f"to {levels_of(turn.levels)}",
         "scale": f"scale {turn.scale}",
     }
 
@@ -88,15 +88,7 @@ def _by_label(plan: Plan) -> dict[str, str]:
 
 def _flat(plan: Plan) -> dict[str, str]:
     """The fields of a spec by their dotted names, and the budget."""
-
-    def fields(value: Any, path: str) -> Iterator[tuple[str, str]]:
-        if isinstance(value, dict) and value:
-            for key, inner in value.items():
-                yield from fields(inner, f"{path}.{key}" if path else str(key))
-        else:
-            yield path, str(value)
-
     data = plan.spec.as_data()
     for index, override in enumerate(data.pop("overrides", [])):
         data[f"overrides[{index}]"] = override
-    return {**dict(fields(data, "")), "steps": str(plan.total_steps)}
+    return {**{name: str(value) for name, value in fields_of(data)}, "steps": str(plan.total_steps)}

@@ -9,10 +9,9 @@ the map, and cividis for fractions.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
-from math import hypot
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from frostline.compiler.plan import Plan
 from frostline.errors import FileError, Offence, UsageError
 from frostline.pages import write_plan_page
 from frostline.program import Program
-from frostline.records import Record, read_records
+from frostline.records import Record, cells_of, depths_of, edges_of, norm, read_records, steps_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +101,7 @@ def _figure_of_plan(plan: Plan) -> Figure:
 def _figure(records: Sequence[Record]) -> Figure:
     from matplotlib.figure import Figure
 
-    if len(_depths(records)) * len(_steps(records)) > _CELLS:
+    if len(depths_of(records)) * len(steps_of(records)) > _CELLS:
         raise FileError("the table is too large to be drawn", [Offence(f"it has more than {_CELLS:,} depths by steps")])
     figure = Figure(_SIZE, layout="constrained")
     panels = figure.subplots(3, sharex=True, height_ratios=[1, 1.15, 1.15])
@@ -111,7 +110,7 @@ def _figure(records: Sequence[Record]) -> Figure:
         panel.tick_params(labelsize=9, color=_LINES)
         panel.spines[:].set_color(_LINES)
     panels[-1].set_xlabel("optimizer step")
-    edges = _edges(_steps(records))
+    edges = edges_of(steps_of(records))
     panels[-1].set_xlim(edges[0], edges[-1])
     return figure
 
@@ -160,7 +159,7 @@ def _blockade_map(panel: Axes, records: Sequence[Record]) -> None:
     from matplotlib.colors import ListedColormap, LogNorm
     from matplotlib.patches import Patch
 
-    norms = _grid(records, lambda rows: hypot(*(row.gradient for row in rows)))
+    norms = _grid(records, cells_of(records, norm))
     arrives = norms[norms > 0]
     top = arrives.max() if arrives.size else 1.0
     bottom = max(arrives.min(), top * 10.0**-_DECADES) if arrives.size else 0.1
@@ -177,7 +176,7 @@ def _blockade_map(panel: Axes, records: Sequence[Record]) -> None:
 
 def _progression_chart(panel: Axes, records: Sequence[Record]) -> None:
     """The fraction of binary entries that the plan asks for at every depth, in the mean over its sites."""
-    shares = _grid(records, lambda rows: sum(row.fraction for row in rows) / len(rows))
+    shares = _grid(records, cells_of(records, lambda rows: sum(row.fraction for row in rows) / len(rows)))
     _mesh(panel, _map_of(records), shares, "cividis", "binary fraction", vmin=0, vmax=1)
     _title(panel, "Progression chart: fraction of binary entries in the plan")
 
@@ -198,7 +197,7 @@ class _Map:
 
 def _map_of(records: Sequence[Record]) -> _Map:
     windows = {(record.depth, record.start, record.stop) for record in records}
-    return _Map(_edges(_steps(records)), _depths(records), windows)
+    return _Map(edges_of(steps_of(records)), depths_of(records), windows)
 
 
 def _mesh(panel: Axes, place: _Map, grid: Any, colours: Any, label: str, **scale: Any) -> None:
@@ -232,26 +231,9 @@ def _legend(panel: Axes, handles: Sequence[Any]) -> None:
     )  # fmt: skip
 
 
-def _grid(records: Sequence[Record], value: Callable[[list[Record]], float]) -> np.ndarray:
-    """A value for each depth (rows) and step (columns); NaN where there is no record."""
+def _grid(records: Sequence[Record], cells: Mapping[tuple[int, int], float]) -> np.ndarray:
+    """Values of depths (rows) and steps (columns) as a matrix; NaN where there is no record."""
     import numpy as np
 
-    cells = defaultdict(list)
-    for record in records:
-        cells[record.depth, record.step].append(record)
-    rows = [[cells.get((depth, step)) for step in _steps(records)] for depth in _depths(records)]
-    return np.array([[value(cell) if cell else np.nan for cell in row] for row in rows])
-
-
-def _steps(records: Sequence[Record]) -> list[int]:
-    return sorted({record.step for record in records})
-
-
-def _depths(records: Sequence[Record]) -> list[int]:
-    return sorted({record.depth for record in records})
-
-
-def _edges(steps: Sequence[int]) -> list[int]:
-    """The edges of the columns of a map: a record holds until the next, the last as long as the one before."""
-    last = steps[-1] - steps[-2] if len(steps) > 1 else 1
-    return [*steps, steps[-1] + last]
+    steps = steps_of(records)
+    return np.array([[cells.get((depth, step), np.nan) for step in steps] for depth in depths_of(records)])

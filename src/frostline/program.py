@@ -28,7 +28,7 @@ from frostline.compiler.unreached import unreached
 from frostline.errors import CheckpointError, Offence, PlanError, SpecError, UsageError
 from frostline.passes import FREEZING, CloseModules, EstimateBatchNorm, InsertMasks, OpenModules
 from frostline.passes.close_modules import matching
-from frostline.schedules import ScheduleSpec, spec_from_data
+from frostline.schedules import ScheduleSpec, fields_of, spec_from_data
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def _differences(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[O
     for name in ("plan", "total_steps", "steps_per_epoch"):
         if own[name] != state.get(name, own["plan"] if name == "plan" else None):
             yield Offence(f"{name} is {own[name]} here and {state.get(name)} in the checkpoint")
-    one, two = dict(_flat(own["spec"])), dict(_flat(state["spec"]))
+    one, two = dict(fields_of(own["spec"])), dict(fields_of(state["spec"]))
     for field in sorted(field for field in one.keys() | two.keys() if not field.startswith("batch_norm.")):
         if one.get(field) != two.get(field):
             yield Offence(f"spec {field} is {one.get(field)} here and {two.get(field)} in the checkpoint")
@@ -302,11 +302,3 @@ def _sites_that_differ(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iter
         elif own["windows"][name] != state["windows"][name]:
             (a, b), (c, d) = own["windows"][name], state["windows"][name]
             yield Offence(f"{name} turns in [{a}, {b}) here and in [{c}, {d}) in the checkpoint")
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value

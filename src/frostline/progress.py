@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,30 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from frostline.compiler.plan import Plan
+from frostline.history import Epoch
 from frostline.program import Program
 
 
-class Measured(Protocol):
-    """A row of a run's history. Accuracies are shares of the test set."""
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def step(self) -> int: ...
-    @property
-    def window(self) -> str: ...
-    @property
-    def loss(self) -> float: ...
-    @property
-    def masked(self) -> float: ...
-    @property
-    def binary(self) -> float: ...
-
-
 @contextmanager
-def progress(
-    console: Console, program: Program, history: Sequence[Measured], last: int
-) -> Iterator[Callable[[], None]]:
+def progress(console: Console, program: Program, history: Sequence[Epoch], last: int) -> Iterator[Callable[[], None]]:
     """Within this context the terminal shows how far a program is of its `last` step; call what it gives each step.
 
     The history is read as it grows. Nothing is shown where the console is no terminal.
@@ -54,14 +35,14 @@ def progress(
 class _Status:
     """The second line, which is only made when it is shown."""
 
-    def __init__(self, program: Program, history: Sequence[Measured]) -> None:
+    def __init__(self, program: Program, history: Sequence[Epoch]) -> None:
         self._program, self._history = program, history
 
     def __rich__(self) -> Text:
         return Text(status(self._program.plan, self._program.step, self._history), no_wrap=True, overflow="ellipsis")
 
 
-def status(plan: Plan, step: int, history: Sequence[Measured]) -> str:
+def status(plan: Plan, step: int, history: Sequence[Epoch]) -> str:
     """What turns in a step, how much of it is binary, and both accuracies as they were measured last."""
     window = plan.window_at(step)
     if window is not None:
@@ -76,7 +57,7 @@ def status(plan: Plan, step: int, history: Sequence[Measured]) -> str:
     return "   ".join(told)
 
 
-def row(measured: Measured) -> str:
+def row(measured: Epoch) -> str:
     """An epoch of the history as a line."""
     turning = f"{measured.window} turning" if measured.window else "no window"
     return (

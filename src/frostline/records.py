@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import hypot
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,6 +54,35 @@ class Record(BaseModel):
     """The accuracy of the network as it is, if it was given."""
     binary: MaybeShare
     """The accuracy of the network as if every site were binary, if it was given."""
+
+
+def cells_of(records: Iterable[Record], value: Callable[[list[Record]], float]) -> dict[tuple[int, int], float]:
+    """A value for each depth at each recorded step, from the rows of the depth's sites."""
+    cells = defaultdict(list)
+    for record in records:
+        cells[record.depth, record.step].append(record)
+    return {cell: value(rows) for cell, rows in cells.items()}
+
+
+def norm(rows: Iterable[Record]) -> float:
+    """The norm of the gradient that arrives at several sites together."""
+    return hypot(*(row.gradient for row in rows))
+
+
+def steps_of(records: Iterable[Record]) -> list[int]:
+    """The recorded steps, the first one first."""
+    return sorted({record.step for record in records})
+
+
+def depths_of(records: Iterable[Record]) -> list[int]:
+    """The depths of the recorded sites, the least first."""
+    return sorted({record.depth for record in records})
+
+
+def edges_of(steps: Sequence[int]) -> list[int]:
+    """Where recorded steps begin and end: one holds until the next, the last as long as the one before it."""
+    last = steps[-1] - steps[-2] if len(steps) > 1 else 1
+    return [*steps, steps[-1] + last]
 
 
 def written(records: Iterable[Record]) -> str:
@@ -116,7 +147,7 @@ def complaints(error: ValidationError) -> Iterator[str]:
         column, given = fault["loc"][0], fault["input"]
         if column == _BEYOND:
             yield "it has more cells than the first line"
-        elif given is None:
+        elif given is None or fault["type"] == "missing":
             yield f"{column} is missing"
         else:
             yield f"{column} is {given!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"

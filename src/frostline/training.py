@@ -5,12 +5,11 @@ It uses nothing but the public interface; your own loop needs only `program.adva
 
 from __future__ import annotations
 
-import csv
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from torch.nn import functional
 
 from frostline.compiler.capture.user_line import user_line
 from frostline.compiler.checkpoint import Checkpoints
-from frostline.compiler.files import replacing, sweep
+from frostline.compiler.files import sweep
 from frostline.divergence import FirstBad, not_finite
 from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, first_line
+from frostline.history import Epoch, write_history
 from frostline.measuring import Batches, accuracies, evenly, samples
 from frostline.probe import Probe
 from frostline.program import Program
@@ -37,18 +37,6 @@ _LOOKS = 50
 """The steps between two looks at the losses, each of which waits for the device."""
 _SAMPLES, _GRADIENTS = 128, 32
 """The test samples of which a probe is given accuracies, and of those the ones that it follows the gradient of."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of a run's history. Accuracies are shares of the test set, masked and fully binary."""
-
-    epoch: int
-    step: int
-    window: str
-    loss: float
-    masked: float
-    binary: float
 
 
 class Interrupted(FrostlineError):  # noqa: N818
@@ -195,10 +183,7 @@ def _save(run: _Run, history: list[Epoch]) -> None:
 
 
 def _write_tables(run: _Run, history: list[Epoch]) -> None:
-    with replacing(run.folder / HISTORY) as part, part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Epoch)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in history)
+    write_history(run.folder / HISTORY, history)
     if run.probe:
         run.probe.write(run.folder / PROBE)
 

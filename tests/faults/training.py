@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import frostline as fl
-from frostline.training import Epoch, fit
+from frostline.history import Epoch
+from frostline.training import fit
 from tests.models.small import chain, spec
 
 EPOCHS, STEPS, EVERY = 3, 8, 3

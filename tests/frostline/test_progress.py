@@ -8,8 +8,8 @@ from rich.console import Console
 from torch import nn
 
 import frostline as fl
+from frostline.history import Epoch
 from frostline.progress import progress, row, status
-from frostline.training import Epoch
 
 HISTORY = [Epoch(1, 20, "depth 2", 1.25, 0.876, 0.5)]
 

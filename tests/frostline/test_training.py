@@ -14,8 +14,9 @@ from torch import Tensor
 
 import frostline as fl
 from frostline.errors import CheckpointError, FrostlineError, UsageError
+from frostline.history import Epoch
 from frostline.records import read_records
-from frostline.training import Epoch, Interrupted, fit, replan
+from frostline.training import Interrupted, fit, replan
 from tests.models.factories import Batches, data, model
 from tests.models.small import chain, spec
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from frostline.pages.axes import scale, ticks
+from frostline.pages.axes import Frame, Ticks, scale, steps
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,14 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Curves:
-    """The chart in pixels: a line for each accuracy, and the bands of the windows."""
+class Curves(Frame):
+    """The chart: a line for each accuracy, and the bands of the windows."""
 
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
     lines: tuple[tuple[str, str], ...]
     marks: tuple[tuple[str, float, float, str], ...]
     bands: tuple[tuple[float, float, str, str, bool], ...]
-    ticks: tuple[tuple[float, str], ...]
-    shares: tuple[tuple[float, str], ...]
+    ticks: Ticks
+    shares: Ticks
 
 
 def curves(points: Sequence[Point], bands: Sequence[Band], last: int) -> Curves:
@@ -59,6 +53,7 @@ def curves(points: Sequence[Point], bands: Sequence[Band], last: int) -> Curves:
          else "", f"{band.label} turns in steps [{band.start:,}, {band.stop:,})", i % 2 == 0)
         for i, band in enumerate(bands)
     )  # fmt: skip
-    across = tuple((x(step), f"{step:,.0f}") for step in ticks(0, max(last, 1), 7) if step == int(step))
     up = tuple((y(share / 100), f"{share} %") for share in range(0, 101, 20))
-    return Curves(width, bottom + 58, left, right, top, bottom, tuple(lines), tuple(marks), drawn, across, up)
+    return Curves(
+        width, bottom + 58, left, right, top, bottom, tuple(lines), tuple(marks), drawn, steps(x, max(last, 1), 7), up
+    )

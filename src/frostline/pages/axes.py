@@ -4,6 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Ticks = tuple[tuple[float, str], ...]
+"""The labels of an axis, and where they are."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A drawing in pixels: its size, and the edges of the area between its axes."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+
 
 _CIVIDIS = "00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838"
 """Ten even steps of cividis (Nuñez, Anderton and Renslow, 2018), which looks alike to all kinds of colour vision."""
@@ -46,6 +63,15 @@ def scale(low: float, high: float, start: float, stop: float) -> Callable[[float
     """
     span = high - low or 1.0
     return lambda value: round(start + (value - low) / span * (stop - start), 2)
+
+
+def steps(x: Callable[[float], float], last: float, most: int) -> Ticks:
+    """The labels of an axis of steps from 0 to the last.
+
+    >>> steps(scale(0, 2000, 0, 100), 2000, 3)
+    ((0.0, '0'), (50.0, '1,000'), (100.0, '2,000'))
+    """
+    return tuple((x(step), f"{step:,.0f}") for step in ticks(0, last, most) if step == int(step))
 
 
 def thinned(count: int, room: float, each: float) -> int:

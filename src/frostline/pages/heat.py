@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import hypot, log10
+from math import log10
 
-from frostline.pages.axes import cividis, scale, thinned, ticks
-from frostline.records import Record
+from frostline.pages.axes import Frame, Ticks, cividis, scale, steps, thinned
+from frostline.records import Record, cells_of, depths_of, edges_of, norm, steps_of
 
 _SHADES = 16
 _DECADES = 12
 """Values further below the largest get its darkest shade."""
 
-Grid = Mapping[tuple[int, int], float]
-"""A value for a depth at a recorded step."""
-
 
 @dataclass(frozen=True)
-class Heat:
-    """A map in pixels: the cells of one colour are one path, and those that are exactly 0 are `zeros`."""
+class Heat(Frame):
+    """A map: the cells of one colour are one path, and those that are exactly 0 are `zeros`."""
 
-    width: float
-    height: float
-    left: float
-    right: float
-    bottom: float
     paths: tuple[tuple[str, str], ...]
     zeros: str
     frames: tuple[tuple[float, float, float, float], ...]
-    labels: tuple[tuple[float, str], ...]
-    ticks: tuple[tuple[float, str], ...]
+    labels: Ticks
+    ticks: Ticks
     low: str
     high: str
     told: tuple[tuple[float, float, str], ...]
@@ -40,7 +32,7 @@ class Heat:
 
 def blockade(records: Sequence[Record], last: int) -> Heat:
     """The logarithm of the gradient's norm at every depth over all its sites; exactly 0 has a colour of its own."""
-    norms = _grid(records, lambda rows: hypot(*(row.gradient for row in rows)))
+    norms = cells_of(records, norm)
     arriving = [norm for norm in norms.values() if norm > 0]
     top = max(arriving, default=1.0)
     bottom = min(max(min(arriving, default=0.1), top * 10.0**-_DECADES), top / 10)
@@ -54,33 +46,25 @@ def flips(records: Sequence[Record], last: int) -> Heat | None:
     known = [record for record in records if record.flips is not None]
     if not known:
         return None
-    means = _grid(known, lambda rows: sum(row.flips or 0.0 for row in rows) / len(rows))
+    means = cells_of(known, lambda rows: sum(row.flips or 0.0 for row in rows) / len(rows))
     top = max(means.values()) or 1.0
-    steps = sorted({record.step for record in records})
-    before = dict(pairwise(reversed(steps)))  # they flipped since then
+    before = dict(pairwise(reversed(steps_of(records))))  # they flipped since then
     shares: dict[tuple[int, int], float | None] = {
         (depth, before[step]): mean / top for (depth, step), mean in means.items() if step in before
     }
     return _drawn(records, shares, last, "0 %", f"{top:.2%}")
 
 
-def _grid(records: Sequence[Record], value: Callable[[list[Record]], float]) -> dict[tuple[int, int], float]:
-    cells = defaultdict(list)
-    for record in records:
-        cells[record.depth, record.step].append(record)
-    return {cell: value(rows) for cell, rows in cells.items()}
-
-
 def _drawn(
     records: Sequence[Record], shares: Mapping[tuple[int, int], float | None], last: int, low: str, high: str
 ) -> Heat:
-    """Cells hold until the next record, the last one as long as the one before it."""
-    depths, steps = sorted({record.depth for record in records}), sorted({record.step for record in records})
-    end = max(last, steps[-1] + (steps[-1] - steps[-2] if len(steps) > 1 else 1))
+    depths, recorded = depths_of(records), steps_of(records)
+    edges = edges_of(recorded)
+    end = max(last, edges[-1])
     left, right, top = 52.0, 968.0, 8.0
     height = min(max(260 / len(depths), 3.0), 26.0)
     x, bottom = scale(0, end, left, right), top + height * len(depths)
-    stops = dict(zip(steps, [*steps[1:], end], strict=True))
+    stops = dict(zip(recorded, [*edges[1:-1], end], strict=True))
     rows = {depth: round(top + height * index, 2) for index, depth in enumerate(depths)}
     cells: dict[int | None, list[str]] = defaultdict(list)
     for (depth, step), share in sorted(shares.items()):
@@ -91,10 +75,10 @@ def _drawn(
     windows = sorted({(record.depth, record.start, record.stop) for record in records})
     every = thinned(len(depths), bottom - top, 13)
     return Heat(
-        1000.0, bottom + 40, left, right, bottom, paths, "".join(cells.get(None, [])),
+        1000.0, bottom + 40, left, right, top, bottom, paths, "".join(cells.get(None, [])),
         tuple((x(start), rows[depth], round(x(stop) - x(start), 2), height) for depth, start, stop in windows),
         tuple((rows[depth] + height / 2, str(depth)) for i, depth in enumerate(depths) if i % every == 0),
-        tuple((x(step), f"{step:,.0f}") for step in ticks(0, end, 7) if step == int(step)), low, high,
+        steps(x, end, 7), low, high,
         tuple((rows[depth], height, f"depth {depth}\nturns in steps " + ", ".join(
             f"[{start:,}, {stop:,})" for one, start, stop in windows if one == depth)) for depth in depths),
     )  # fmt: skip

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from frostline.amounts import Amounts, Reading, Work, rounded
 from frostline.compiler.plan import Turn
-from frostline.pages.axes import scale, ticks
-from frostline.pages.progression import Bar, Shades, by_depth, lanes
+from frostline.compiler.plan_text import levels_of, mask_of
+from frostline.pages.axes import Ticks, scale, steps
+from frostline.pages.progression import Bar, Shades, bars, by_depth, lanes
 from frostline.pages.wiring import INPUT, OUTPUT, Join, Wiring
 from frostline.schedules import SIGNS
 
@@ -96,7 +97,7 @@ class Picture:
     knots: tuple[Knot, ...]
     paths: tuple[str, ...]
     ends: tuple[tuple[str, float, float], ...]
-    ticks: tuple[tuple[float, str], ...]
+    ticks: Ticks
     box: float = _BOX
     row: float = _ROW
 
@@ -126,14 +127,8 @@ def picture(
     most = max((sum(work.multiply_adds for work in works) for works in depths.values()), default=1) or 1
     turns = by_depth(plan)
 
-    def bars(of: Mapping[int, list[Turn]], depth: int) -> tuple[Bar, ...]:
-        inside = lanes(of.get(depth, []), shades)
-        height = _BOX / max(len(inside), 1)
-        return tuple(
-            Bar(depth, round(places[depth] + height * index, 2), round(height - (len(inside) > 1), 2), lane,
-                x(lane.start), x(min(lane.stop, plan.total_steps)))
-            for index, lane in enumerate(inside)
-        )  # fmt: skip
+    def drawn(of: Mapping[int, list[Turn]], depth: int) -> tuple[Bar, ...]:
+        return bars(depth, lanes(of.get(depth, []), shades), places[depth], _BOX, x, plan.total_steps, gap=1)
 
     rows = []
     for depth, y in places.items():
@@ -143,7 +138,7 @@ def picture(
             for place, work in enumerate(depths[depth])
         )  # fmt: skip
         parts, told_work = _work(depths[depth], work_start, _WORK / most)
-        rows.append(Row(depth, y, boxes, bars(turns, depth), bars(against or {}, depth), parts, told_work))
+        rows.append(Row(depth, y, boxes, drawn(turns, depth), drawn(against or {}, depth), parts, told_work))
     knots = _knots(wires, places, lefts[0] + _ANCHOR)
     last = max(places.values(), default=0.0) + _ROW + 4
     points = {box.work.name: (box.x + _ANCHOR, box.y, box.y + _BOX) for row in rows for box in row.boxes}
@@ -151,7 +146,7 @@ def picture(
     points |= {INPUT: (lefts[0] + _ANCHOR, 18.0, 18.0), OUTPUT: (lefts[0] + _ANCHOR, last, last)}
     paths = tuple(_path(points[a], points[b]) for a, b in wires.edges if a in points and b in points)
     ends = tuple((name, *points[name][:2]) for name in (INPUT, OUTPUT) if any(name in edge for edge in wires.edges))
-    marks = tuple((x(step), f"{step:,.0f}") for step in ticks(0, plan.total_steps, 6) if step == int(step))
+    marks = steps(x, plan.total_steps, 6)
     width = work_start + _WORK + 70
     return Picture(round(width), last + 16, start, end, work_start, tuple(rows), tuple(knots), paths, ends, marks)
 
@@ -167,10 +162,10 @@ def told(reading: Reading) -> str:
     if turn is None:
         lines.append(f"stays float: {reading.why}")
     else:
-        mask = "ramp" if turn.transition == "sharpen" else "x".join(map(str, turn.shape))
+        refresh = f"refresh 1/{turn.refresh}" if turn.refresh else "no refresh"
         lines += [
-            f"turns to {' and '.join(map(str, turn.levels))} in steps [{turn.start:,}, {turn.stop:,})",
-            f"curve {turn.curve}, mask {mask}, {f'refresh 1/{turn.refresh}' if turn.refresh else 'no refresh'}",
+            f"turns to {levels_of(turn.levels)} in steps [{turn.start:,}, {turn.stop:,})",
+            f"curve {turn.curve}, mask {mask_of(turn)}, {refresh}",
         ]
         lines += [f'override "{turn.rule}"'] * bool(turn.rule)
         if site.never_negative and turn.levels == SIGNS:

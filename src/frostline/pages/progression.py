@@ -5,11 +5,11 @@ What turns alike in a depth is one lane of its row: in the same window, along th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from frostline.compiler.plan import Plan, Turn
-from frostline.pages.axes import cividis, scale, thinned, ticks
+from frostline.pages.axes import Frame, Ticks, cividis, scale, steps, thinned
 
 _STOPS = 24
 """The steps of a gradient in which a curve is drawn."""
@@ -70,21 +70,27 @@ class Bar:
     stop: float
 
 
-@dataclass(frozen=True)
-class Chart:
-    """The progression chart of a plan in pixels."""
+def bars(
+    depth: int, inside: Sequence[Lane], top: float, room: float, x: Callable[[float], float], last: int, gap: float = 0
+) -> tuple[Bar, ...]:
+    """The lanes of a depth below one another, with gaps between them, up to the last step."""
+    each = room / max(len(inside), 1)
+    height = each - gap * (len(inside) > 1)
+    return tuple(
+        Bar(depth, round(top + each * index, 2), round(height, 2), lane, x(lane.start), x(min(lane.stop, last)))
+        for index, lane in enumerate(inside)
+    )
 
-    width: float
-    height: float
-    left: float
-    right: float
-    top: float
-    bottom: float
+
+@dataclass(frozen=True)
+class Chart(Frame):
+    """The progression chart of a plan."""
+
     bars: tuple[Bar, ...]
     others: tuple[Bar, ...]
     """Where another plan has its windows."""
-    ticks: tuple[tuple[float, str], ...]
-    labels: tuple[tuple[float, str], ...]
+    ticks: Ticks
+    labels: Ticks
     settled: float
 
 
@@ -108,20 +114,16 @@ def chart(plan: Plan, shades: Shades, against: Plan | None = None) -> Chart:
     places = {depth: top + row * index for index, depth in enumerate(rows)}
     gap = 2.0 if row > 12 else 0.0
 
-    def bars(of: dict[int, list[Turn]]) -> tuple[Bar, ...]:
-        drawn = []
-        for depth in places.keys() & of.keys():
-            inside = lanes(of[depth], shades)
-            height = (row - gap) / len(inside)
-            for index, lane in enumerate(inside):
-                y = places[depth] + height * index
-                drawn.append(Bar(depth, round(y, 2), round(height, 2), lane, x(lane.start), x(lane.stop)))
-        return tuple(sorted(drawn, key=lambda bar: bar.y))
+    def drawn(of: dict[int, list[Turn]]) -> tuple[Bar, ...]:
+        return tuple(
+            bar
+            for depth, y in places.items()
+            for bar in bars(depth, lanes(of.get(depth, []), shades), y, row - gap, x, total)
+        )
 
     every = thinned(len(rows), bottom - top, 13)
     labels = [(places[depth] + row / 2, str(depth)) for index, depth in enumerate(rows) if index % every == 0]
-    marks = [(x(step), f"{step:,.0f}") for step in ticks(0, total, 7) if step == int(step)]
     return Chart(
-        width, bottom + 40, left, right, top, bottom, bars(rows), bars(other), tuple(marks), tuple(labels),
+        width, bottom + 40, left, right, top, bottom, drawn(rows), drawn(other), steps(x, total, 7), tuple(labels),
         x(plan.settled_at),
     )  # fmt: skip

@@ -9,12 +9,12 @@ from typing import Any
 
 from frostline.benching import Bench
 from frostline.compiler.certificate import Certificate
+from frostline.history import Epoch
 from frostline.pages.accuracy import Band, Point, curves
 from frostline.pages.heat import blockade, flips
 from frostline.pages.plan_page import plan_facts
 from frostline.pages.rendering import write_page
 from frostline.program import Program
-from frostline.progress import Measured
 from frostline.records import Record
 
 
@@ -25,7 +25,7 @@ class Story:
     name: str
     recipe: Mapping[str, Any]
     program: Program | None
-    history: Sequence[Measured]
+    history: Sequence[Epoch]
     records: Sequence[Record]
     certificate: Certificate | None
     bench: Bench | None
