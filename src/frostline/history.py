@@ -7,24 +7,21 @@ import io
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import ConfigDict, Field, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from frostline.compiler.files import replacing
 from frostline.errors import FileError, Offence
-from frostline.records import complaints
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from frostline.records import Share, Step, complaints
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Epoch:
     """One row of a run's history. Accuracies are shares of the test set, masked and fully binary."""
 
-    epoch: NonNegativeInt
-    step: NonNegativeInt
+    epoch: Step
+    step: Step
     window: str
     loss: float
     masked: Share

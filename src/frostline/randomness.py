@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from frostline.errors import CheckpointError, Offence, first_line
 from frostline.measuring import Batches
 
 
@@ -52,14 +53,21 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put a state back. That of GPUs is left out where their number is another."""
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
-    version, internal, following = state["python"]
-    random.setstate((version, tuple(internal), following))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    """Put a state back. That of GPUs is left out where their number is another.
+
+    Raises CheckpointError where it is none.
+    """
+    try:
+        torch.set_rng_state(state["cpu"])
+        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda"])
+        version, internal, following = state["python"]
+        random.setstate((version, tuple(internal), following))
+        kind, keys, *rest = state["numpy"]
+        np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        remedy = "go on from another checkpoint, or begin anew"
+        raise CheckpointError("the random state cannot be set", [Offence(first_line(error), remedy=remedy)]) from error
 
 
 def _fresh(loader: DataLoader[Any], number: int, epoch: int) -> DataLoader[Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -196,7 +196,7 @@ def _resume(run: _Run, console: Console) -> tuple[_Run, list[Epoch]]:
     try:
         run.optimizer.load_state_dict(state["optimizer"])
         history = [Epoch(**row) for row in state["history"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{run.folder} is of another optimizer", [Offence(str(error))]) from error
     if run.probe and "probe" in state:
         run.probe.load_state_dict(state["probe"])
@@ -246,11 +246,25 @@ def _state_of_run(folder: Path, say: Callable[[str], None] | None) -> dict[str, 
 
 
 def _load_net(program: Program, state: dict[str, Any]) -> None:
-    try:
-        program.net.load_state_dict(state["net"])
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-        raise CheckpointError("the checkpoint is of another model", [Offence(line) for line in lines]) from error
+    own, given = program.net.state_dict(), state["net"]
+    if not isinstance(given, Mapping):
+        raise CheckpointError("the checkpoint holds no weights", [Offence(f"its net is a {type(given).__name__}")])
+    faults = [
+        Offence(f"{name} is {_told(own, name)} here and {_told(given, name)} in the checkpoint")
+        for name in dict.fromkeys([*own, *given])
+        if _told(own, name) != _told(given, name)
+    ]
+    if faults:
+        raise CheckpointError("the checkpoint is of another model", faults)
+    program.net.load_state_dict(given)
+
+
+def _told(state: Mapping[Any, Any], name: Any) -> str:
+    """What is held by a name, as far as it has to be alike for weights to be loaded as they are."""
+    value = state.get(name)
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    return "nothing" if name not in state else f"a {type(value).__name__}"
 
 
 def _check(run: _Run) -> None:
