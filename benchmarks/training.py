@@ -164,11 +164,14 @@ def main(
     for one in found:
         one.net.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         optimizer = torch.optim.SGD(one.net.parameters(), lr=1e-4, momentum=0.9)
-        steps.append(_step(one, torch.compile(one.net) if compiled else one.net, optimizer, x, y))
+        forward = torch.compile(one.net, dynamic=False) if compiled else one.net
+        steps.append(_step(one, forward, optimizer, x, y))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the peers'
-        for step in steps * 2:
-            step()
+        faults = [_fault(step, one.name in PEERS) for one, step in zip(found, steps, strict=True)]
+        for index in reversed([index for index, fault in enumerate(faults) if fault]):
+            print(f"{found[index].name} is left out: {faults[index]}")
+            del found[index], steps[index]
         for one in found:
             one.seconds.clear()
         end = time.perf_counter() + seconds
@@ -193,6 +196,18 @@ def main(
             taken = sorted(advance_seconds(one.program))
             times = f"{1e6 * median(taken):.0f} us in the median, {1e6 * taken[-1]:.0f} us at most"
             console.print(f"advance(): {times}; {one.program.plan.mask_bytes / 1e6:.1f} MB of masks")
+
+
+def _fault(step: Callable[[], None], peer: bool) -> str | None:
+    """Warm up; what a peer raises in it, if it does."""
+    try:
+        step()
+        step()
+    except Exception as error:
+        if not peer:
+            raise
+        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
+    return None
 
 
 def _step(

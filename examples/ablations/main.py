@@ -2,6 +2,7 @@
 
 ```bash
 python -m examples.ablations.main run order bwn --seeds 5
+python -m examples.ablations.main run depth --epochs 48 --network residual-8 --network residual-16
 python -m examples.ablations.main run depth --data cifar10 --folder DATA --epochs 20
 python -m examples.ablations.main table --into docs/results.md
 python -m examples.ablations.main draw docs/ablations.png
@@ -45,6 +46,7 @@ def run(
     seeds: Annotated[int, typer.Option(help="Runs for each cell of a table.", min=1)] = 5,
     epochs: Annotated[int | None, typer.Option(help="The budget of a run.", min=1)] = None,
     width: Annotated[float | None, typer.Option(help="Channels on digits; else a factor.", min=0.1)] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Of a study's networks these alone.")] = None,
     workers: Annotated[int, typer.Option(help="Runs at the same time, on digits.", min=1)] = os.cpu_count() or 1,
     file: ResultsFile = RESULTS,
 ) -> None:
@@ -55,11 +57,18 @@ def run(
         faults.append(Offence(f'there is no data "{data}"', None, f"one of {', '.join(BUDGETS)}"))
     if data != "digits" and folder is None:
         faults.append(Offence(f"{data} is read from a folder", None, "give --folder, or set FROSTLINE_DATA"))
+    tried = {name for study in studies if study in STUDIES for name in STUDIES[study].networks(data)}
+    faults += [
+        Offence(f'no study of these tries the network "{name}"', None, nearest(name, tried))
+        for name in network or ()
+        if name not in tried and not unknown
+    ]
     if faults:
         raise UsageError("nothing can be run", faults)
     epochs, width = epochs or BUDGETS[data][0], width or BUDGETS[data][1]
     known = {Cell.of(line) for line in current(results.read(file, check))} if file.exists() else set()
-    wanted = cells_of(studies, data, range(seeds), epochs, width)
+    every = cells_of(studies, data, range(seeds), epochs, width)
+    wanted = [cell for cell in every if not network or cell.network in network]
     missing = [cell for cell in wanted if cell not in known]
     typer.echo(f"{len(wanted)} cells, {len(missing)} to run")
     lines = _on_digits(missing, workers) if folder is None or data == "digits" else _on_cifar(missing, folder)

@@ -41,9 +41,10 @@ def result(network: str, method: str, seed: int, binary: float) -> Line:
 
 
 def test_a_run_is_one_line_and_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(STUDIES, "tiny", STUDIES["bwn"].__class__("?", ("BWN, forward",), ("plain-4",), ()))
+    monkeypatch.setitem(STUDIES, "tiny", STUDIES["bwn"].__class__("?", ("BWN, forward",), ("plain-4", "plain-2"), ()))
     file = tmp_path / "results.jsonl"
     command = ["run", "tiny", "--seeds", "1", "--epochs", "1", "--width", "4", "--workers", "1", "--results", str(file)]
+    command += ["--network", "plain-4"]
     first = CliRunner().invoke(app, command, catch_exceptions=False)
     assert "1 cells, 1 to run" in first.output
     (line,) = read(file, check)
@@ -94,6 +95,8 @@ def test_bad_words_are_refused_all_at_once(tmp_path: Path) -> None:
         'there is no data "mnist"',
         "mnist is read from a folder",
     ]
+    with pytest.raises(UsageError, match=r'no study of these tries the network "residual-9"\n.*residual-8'):
+        CliRunner().invoke(app, ["run", "depth", "--network", "residual-9"], catch_exceptions=False)
     append(tmp_path / "r.jsonl", {"data": "digits"})
     with pytest.raises(FileError, match="is damaged"):
         CliRunner().invoke(app, ["table", "--results", str(tmp_path / "r.jsonl")], catch_exceptions=False)
