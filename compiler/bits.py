@@ -1,16 +1,22 @@
 """One bit a weight: `[outputs, inputs, *kernel]` of +1 and -1, packed along the inputs.
 
 A set bit is +1. Bytes are little-endian along the inputs, which are padded with clear bits to a multiple of 32, so the
-packed shape is `[outputs, *kernel, ceil(inputs / 32) * 4]`.
+packed shape is `[outputs, *kernel, ceil(inputs / 32) * 4]`. Where groups leave a weight few inputs, that would be
+mostly padding: all of it is one row then, `[1, ceil(entries / 32) * 4]`.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 _WORD = 32
+_FEW = 16
+"""With fewer inputs padding more than doubles the bits, and operations on floats are the faster ones."""
 
 
 def words(channels: int) -> int:
@@ -44,3 +50,26 @@ def unpack(bits: Tensor, inputs: int) -> Tensor:
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
     signs = (bits.unsqueeze(-1) >> places & 1).flatten(-2)[..., :inputs].movedim(-1, 1).contiguous()
     return signs.to(torch.float32) * 2 - 1
+
+
+def is_narrow(shape: Sequence[int], groups: int) -> bool:
+    """Whether a convolution's weight is packed as one row.
+
+    >>> is_narrow((64, 1, 3, 3), groups=64), is_narrow((64, 1, 3, 3), groups=1)
+    (True, False)
+    """
+    return groups > 1 and shape[1] < _FEW
+
+
+def pack_row(signs: Tensor) -> Tensor:
+    """The bits of a tensor of signs as one row.
+
+    >>> pack_row(torch.tensor([[1.0], [-1.0], [1.0]])).tolist()
+    [[5, 0, 0, 0]]
+    """
+    return pack(signs.reshape(1, -1))
+
+
+def unpack_row(bits: Tensor, shape: Sequence[int]) -> Tensor:
+    """The signs of one row, float32 of the shape that they had."""
+    return unpack(bits, math.prod(shape)).reshape(tuple(shape))

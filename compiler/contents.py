@@ -52,7 +52,7 @@ def _packed(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> str:
     if is_site(node) or not held:
         return ""
     given = attributes(node)
-    sizes = [held[0][0], given["inputs"][0], *given.get("kernel_shape", given.get("shape", [])[2:])]
+    sizes = given.get("shape") or [held[0][0], given["inputs"][0], *given.get("kernel_shape", [])]
     return " x ".join(map(str, sizes))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import fx
 
-from frostline.compiler.bits import unpack
+from frostline.compiler.bits import unpack, unpack_row
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.masks import Mask, binarize, binarize_at
 from frostline.compiler.operations import has_bit_form
@@ -103,7 +103,7 @@ def is_binarize_at(node: object) -> bool:
 
 def is_unpack(node: object) -> bool:
     """Whether a node is a packed weight."""
-    return isinstance(node, fx.Node) and node.target is unpack
+    return isinstance(node, fx.Node) and node.target in (unpack, unpack_row)
 
 
 def is_binary(node: fx.Node) -> bool:

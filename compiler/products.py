@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from frostline.compiler.bits import unpack
+from frostline.compiler.bits import unpack, unpack_row
 from frostline.compiler.flow import written
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.operations import EINSUM, Operation, Roles, operation_of
@@ -40,6 +40,11 @@ class Product:
         operation = self.operation
         value = operation.bind(self.node)[operation.added] if operation.added else None
         return value if isinstance(value, fx.Node) else None
+
+    @property
+    def groups(self) -> int:
+        """Into how many parts a convolution's channels fall, of which none reads another."""
+        return int(self.operation.bind(self.node).get("groups", 1))
 
     def rebind(self, role: str, value: fx.Node) -> None:
         """Give the call another operand as its `input` or its `weight`."""
@@ -71,7 +76,7 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
             activations.add(node)
         elif called(node) == "_add_batch_dim":
             continue  # inside of `vmap` it is another weight for each entry
-        elif node in parameters or node.target is unpack or not weights.isdisjoint(sources):
+        elif node in parameters or node.target in (unpack, unpack_row) or not weights.isdisjoint(sources):
             weights.add(node)
     return tuple(found)
 

@@ -6,6 +6,7 @@ one that others wrote may keep its tensors beside it, but nowhere else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import networkx as nx
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from frostline.compiler.bits import words
 from frostline.errors import Offence
 
 DOMAIN = "frostline"
@@ -28,6 +30,11 @@ _KINDS: dict[str, tuple[int, dict[str, Any]]] = {
     **{kind: (3, {}) for kind in ("BinarizeAt", "BinarizeZeroOneAt")},
     **{f"{operand}Linear{end}": (2, {"inputs": _INTS}) for operand in _OPERANDS for end in ("", "AsFloat")},
     **{f"{operand}Conv{end}": (2, {"inputs": _INTS} | _WINDOW) for operand in _OPERANDS for end in ("", "AsFloat")},
+    **{
+        f"{operand}NarrowConv{end}": (2, {"inputs": _INTS, "shape": _INTS} | _WINDOW)
+        for operand in _OPERANDS
+        for end in ("", "AsFloat")
+    },
     "Unpack": (1, {"inputs": _INTS, "shape": _INTS}),
 }
 """The nodes that frostline writes: how many inputs each has, and which attributes beside `site`."""
@@ -76,15 +83,25 @@ def _fault(node: onnx.NodeProto, held: dict[str, TensorProto]) -> str | None:
     bits, inputs = held.get(node.input[-1]), given["inputs"]
     if bits is None or bits.data_type != TensorProto.UINT8 or len(bits.dims) < 2:
         return "has no bits in the file"
-    axes = len(bits.dims) - 2
-    kernel = given.get("kernel_shape", given["shape"][2:] if "shape" in given else [])
-    if len(inputs) != 1 or inputs[0] < 1 or bits.dims[0] < 1 or [*bits.dims[1:]] != [*kernel, -(-inputs[0] // 32) * 4]:
+    shape = [*given.get("shape", [])]
+    kernel = [*given.get("kernel_shape", shape[2:])]
+    if len(inputs) != 1 or inputs[0] < 1 or bits.dims[0] < 1 or not _hold(bits, inputs[0], kernel, shape, node.op_type):
         return "has bits of another shape than its attributes say"
     if "group" in given:
+        axes, outputs = len(kernel), shape[0] if shape else bits.dims[0]
         sizes = [len(given[name]) for name in ("strides", "dilations", "pads")]
-        if sizes != [axes, axes, 2 * axes] or given["group"] < 1 or bits.dims[0] % given["group"]:
+        if sizes != [axes, axes, 2 * axes] or given["group"] < 1 or outputs % given["group"]:
             return "has a window that cannot be"
     return None
+
+
+def _hold(bits: TensorProto, inputs: int, kernel: list[int], shape: list[int], kind: str) -> bool:
+    """Whether bits hold so many inputs at each tap of a kernel; or all of a shape, as one row."""
+    sizes = [*bits.dims]
+    if sizes[1:] == [*kernel, words(inputs) * 4] and "Narrow" not in kind:
+        return True
+    row = len(shape) > 1 and min(shape) > 0 and shape[2:] == kernel and math.prod(shape) == inputs
+    return row and sizes == [1, words(inputs) * 4]
 
 
 def _is_word(attribute: onnx.AttributeProto) -> bool:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx, nn
 
-from frostline.compiler.bits import pack, unpack
+from frostline.compiler.bits import is_narrow, pack, pack_row, unpack, unpack_row
 from frostline.compiler.evaluating import Evaluator
 from frostline.compiler.flow import written
 from frostline.compiler.graph import Graph, facts, set_facts
@@ -21,6 +21,8 @@ from frostline.passes.writing import hold
 @dataclass(frozen=True)
 class PackWeights(Pass):
     """conv(x, t(binarize(w))) -> conv(x, unpack(w_bits)): one bit a weight, and the latent weight is gone.
+
+    Depthwise convolutions, and others with few channels in a group, are unpacked from one row of bits.
 
     What is computed from parameters alone, views and normalisations, is computed here, as in eval mode.
     """
@@ -54,7 +56,8 @@ def _pack(product: Product, packing: _Packing) -> None:
     moving = next((place for place, node in enumerate(chain) if place and not is_constant(node)), len(chain))
     last = next(place for place in reversed(range(moving)) if facts(chain[place]).shape is not None)
     signs = packing.evaluator.value(chain[last])
-    bits = pack(signs)
+    narrow = is_narrow(signs.shape, product.groups)
+    bits = pack_row(signs) if narrow else pack(signs)
     key = packing.structures[chain[0]], tuple(signs.shape), bits.cpu().numpy().tobytes()
     if key not in packing.done:
         packing.done[key] = _unpacked(chain[0], signs, bits, packing.graph)
@@ -70,7 +73,10 @@ def _unpacked(sign: fx.Node, signs: Tensor, bits: Tensor, graph: Graph) -> fx.No
     path = hold(graph.module, f"{facts(sign).name}_bits", bits)
     with nodes.inserting_before(sign):
         held = nodes.get_attr(path)
-        unpacked = nodes.call_function(unpack, (held, signs.shape[1]))
+        if bits.dim() < signs.dim():
+            unpacked = nodes.call_function(unpack_row, (held, [*signs.shape]))
+        else:
+            unpacked = nodes.call_function(unpack, (held, signs.shape[1]))
     set_facts(held, replace(facts(sign), shape=tuple(bits.shape), dtype=torch.uint8))
     return set_facts(unpacked, replace(facts(sign), shape=tuple(signs.shape)))
 

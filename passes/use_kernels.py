@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -7,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
+from frostline.compiler.bits import unpack, unpack_row
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.invariants import binary, integer, is_binary, levels_of, on_bits, packed
 from frostline.compiler.kernels import operators  # noqa: F401  (defines torch.ops.frostline)
@@ -21,8 +23,9 @@ from frostline.schedules import ZERO_ONE
 class UseKernels(Pass):
     """conv(binarize(x), unpack(bits)) -> frostline.binary_conv(binarize(x), bits), and linear likewise.
 
-    The net computes in PyTorch what it did, on packed weights. Activations of 0 and 1, or floats, have no kernels:
-    their products stay, and unpack their bits at every call. Sums are contiguous, also of channels-last images.
+    The net computes in PyTorch what it did, on packed weights. Activations of 0 and 1, or floats, have no kernels,
+    and few channels in a group gain nothing: those products stay, and unpack their bits at every call. Sums are
+    contiguous, also of channels-last images.
     """
 
     requires: ClassVar[tuple[Invariant, ...]] = (binary, integer, packed)
@@ -31,7 +34,8 @@ class UseKernels(Pass):
     def rewrite(self, graph: Graph) -> None:
         for product in products_of(graph):
             in_float32 = facts(product.node).dtype == torch.float32  # autocast rounds what it computes
-            if on_bits(product) and in_float32 and _operand(product.activation) == "signs":
+            in_words = product.weight.target is unpack
+            if on_bits(product) and in_words and in_float32 and _operand(product.activation) == "signs":
                 exchange(graph, product.node, *bit_operator(product))
                 if not product.weight.users:
                     graph.module.graph.erase_node(product.weight)
@@ -42,10 +46,12 @@ def bit_operator(product: Product) -> tuple[Callable[..., Any], tuple[Any, ...]]
     operation, arguments = product.operation, product.operation.bind(product.node)
     bits, inputs = product.weight.args
     assert isinstance(bits, fx.Node)
+    narrow = product.weight.target is unpack_row
+    shape = list(inputs) if narrow else []  # type: ignore[arg-type]
     names = _operand(product.activation), str(facts(product.node).name)
     if not operation.spatial:
         return torch.ops.frostline.binary_linear.default, (product.activation, bits, inputs, *names)
-    kernel = list((facts(bits).shape or ())[1:-1])
+    kernel = shape[2:] or list((facts(bits).shape or ())[1:-1])
     window = (
         kernel,
         _each(arguments["stride"], operation),
@@ -53,6 +59,9 @@ def bit_operator(product: Product) -> tuple[Callable[..., Any], tuple[Any, ...]]
         _each(arguments["dilation"], operation),
         arguments["groups"],
     )
+    if narrow:
+        given = (product.activation, bits, math.prod(shape), shape, *window, *names)
+        return torch.ops.frostline.binary_narrow_conv.default, given
     return torch.ops.frostline.binary_conv.default, (product.activation, bits, inputs, *window, *names)
 
 

@@ -65,19 +65,40 @@ def binary_conv(
     """The convolution of an activation with packed weights; `pads` as ONNX has them, all begins before all ends."""
     window = Window(tuple(kernel_shape), tuple(strides), tuple(pads), tuple(dilations), group)
     sums = prepared.sums(x, bits, inputs, window) if operand == "signs" else None
-    if sums is not None:
-        return sums
-    spatial = len(kernel_shape)
-    before, after = pads[:spatial], pads[spatial:]
+    return _convolved(x, packing.unpack(bits, inputs), window) if sums is None else sums
+
+
+@torch.library.custom_op("frostline::binary_narrow_conv", mutates_args=())
+def binary_narrow_conv(
+    x: Tensor,
+    bits: Tensor,
+    inputs: int,
+    shape: list[int],
+    kernel_shape: list[int],
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    group: int,
+    operand: str,
+    site: str,
+) -> Tensor:
+    """The convolution of an activation with weights of `shape` that are packed as one row, `inputs` signs in all."""
+    window = Window(tuple(kernel_shape), tuple(strides), tuple(pads), tuple(dilations), group)
+    return _convolved(x, packing.unpack_row(bits, shape), window)
+
+
+def _convolved(x: Tensor, weight: Tensor, window: Window) -> Tensor:
+    spatial = len(window.kernel)
+    before, after = window.pads[:spatial], window.pads[spatial:]
     padded = torch.nn.functional.pad(x, [p for pair in zip(before[::-1], after[::-1], strict=True) for p in pair])
-    result = _CONVOLUTIONS[spatial](padded, packing.unpack(bits, inputs), None, strides, 0, dilations, group)
+    result = _CONVOLUTIONS[spatial](padded, weight, None, window.strides, 0, window.dilations, window.groups)
     return result.contiguous()  # as the fake one is, and the kernels' own
 
 
 @torch.library.custom_op("frostline::unpack", mutates_args=())
 def unpack(bits: Tensor, inputs: int, shape: list[int], site: str) -> Tensor:
     """The signs of a packed weight, for an operation that is computed in float."""
-    return packing.unpack(bits, inputs)
+    return packing.unpack(bits, inputs).reshape(shape)
 
 
 @unpack.register_fake
@@ -115,9 +136,30 @@ def _(
     operand: str,
     site: str,
 ) -> Tensor:
-    spatial = len(kernel_shape)
-    sizes = [
-        (x.shape[2 + i] + pads[i] + pads[spatial + i] - dilations[i] * (kernel_shape[i] - 1) - 1) // strides[i] + 1
+    return x.new_empty((x.shape[0], bits.shape[0], *_sizes(x, kernel_shape, strides, pads, dilations)))
+
+
+@binary_narrow_conv.register_fake
+def _(
+    x: Tensor,
+    bits: Tensor,
+    inputs: int,
+    shape: list[int],
+    kernel_shape: list[int],
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    group: int,
+    operand: str,
+    site: str,
+) -> Tensor:
+    return x.new_empty((x.shape[0], shape[0], *_sizes(x, kernel_shape, strides, pads, dilations)))
+
+
+def _sizes(x: Tensor, kernel: list[int], strides: list[int], pads: list[int], dilations: list[int]) -> list[int]:
+    """The places that a window has along each axis."""
+    spatial = len(kernel)
+    return [
+        (x.shape[2 + i] + pads[i] + pads[spatial + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
         for i in range(spatial)
     ]
-    return x.new_empty((x.shape[0], bits.shape[0], *sizes))

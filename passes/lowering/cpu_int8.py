@@ -99,11 +99,17 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, channel
 }}"""
 
 
+_CONVOLUTIONS = ("BinaryConv", "ZeroOneConv")
+_NARROW = ("BinaryNarrowConv", "ZeroOneNarrowConv")
+
+
 def _prepare(model: onnx.ModelProto) -> None:
     """Tell convolutions the sizes of what they read and write, which ONNX Runtime folds no shape of a free batch to."""
     known = _shapes(model)
     for _, node in named(model):
-        if node.op_type not in ("BinaryConv", "ZeroOneConv"):
+        if node.op_type in _NARROW:
+            node.op_type += AS_FLOAT
+        if node.op_type not in _CONVOLUTIONS:
             continue
         given = attributes(node)
         kernel, pads, rank = given["kernel_shape"], given["pads"], len(given["kernel_shape"])
@@ -148,7 +154,7 @@ def _functions() -> dict[str, onnx.FunctionProto]:
     for name, text in (("Linear", _LINEAR), ("Conv", _CONV)):
         for operand in ("Binary", "ZeroOne"):
             own[operand + name] = parser.parse_function(text.replace("NAME", operand + name))
-    own |= {function.name: function for function in map(in_float, (portable["BinaryConv"], portable["ZeroOneConv"]))}
+    own |= {kind + AS_FLOAT: in_float(portable[kind]) for kind in (*_CONVOLUTIONS, *_NARROW)}
     return portable | own
 
 

@@ -19,7 +19,7 @@ from onnx import parser
 
 from frostline.compiler.certificate import AS_FLOAT
 from frostline.compiler.exported import attributes, named
-from frostline.passes.lowering.functions import HEADER, KERNEL, MATRIX, WINDOW, functions
+from frostline.passes.lowering.functions import HEADER, KERNEL, MATRIX, WINDOW, functions, narrow
 from frostline.passes.lowering.levels import binarizers
 from frostline.passes.lowering.target import Target, in_float
 
@@ -42,6 +42,7 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => 
     y = Cast <to = {_FLOAT}> (sums)
 }}""",
 }
+_PRODUCTS["NarrowConv"] = narrow(_PRODUCTS["Conv"])
 _OPERATORS = {operand + name: text for name, text in _PRODUCTS.items() for operand in ("Binary", "ZeroOne")}
 
 
@@ -54,7 +55,7 @@ def _prepare(model: onnx.ModelProto) -> None:
 def _is_exact(node: onnx.NodeProto) -> bool:
     """Whether half precision holds every sum that an operation can have."""
     given = attributes(node)
-    (inputs,) = given["inputs"]
+    (inputs,) = given["shape"][1:2] if "shape" in given else given["inputs"]
     even = inputs % 2 == 0 and node.op_type.startswith("Binary")
     return bool(inputs * math.prod(given.get("kernel_shape", [])) <= (2 * _EXACT if even else _EXACT))
 

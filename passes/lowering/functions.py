@@ -6,8 +6,10 @@ registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv`
 results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations. `Binarize` gives -1 and
 +1, and so does `BinarizeAt` from integers: `high` where they reach the threshold of their channel. What gives or reads
 0 and 1 has names of its own: no operator that is made for signs can take them for signs. They are `BinarizeZeroOne`,
-`BinarizeZeroOneAt`, `ZeroOneLinear` and `ZeroOneConv`. `Unpack` gives standard operators the weights that are none of
-these.
+`BinarizeZeroOneAt`, `ZeroOneLinear` and `ZeroOneConv`.
+
+A `NarrowConv` has few channels in a group, depthwise ones above all: its bits are one row, and it has no custom
+operator, which would gain nothing. `Unpack` gives standard operators the weights that are none of these.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ DOCS = {
     "ZeroOneConv": "convolution of 0 and 1 and one-bit weights: integer sums",
     "BinaryWeightLinear": "linear layer of floats and one-bit weights",
     "BinaryWeightConv": "convolution of floats and one-bit weights",
+    "BinaryNarrowConv": "convolution of signs and one-bit weights with few channels in a group: integer sums",
+    "ZeroOneNarrowConv": "convolution of 0 and 1 and one-bit weights with few channels in a group: integer sums",
+    "BinaryWeightNarrowConv": "convolution of floats and one-bit weights with few channels in a group",
     "Unpack": "one-bit weights as +1 and -1",
 }
 """What each operator does, in a line for those who open the file."""
@@ -71,8 +76,19 @@ KERNEL = f"""{UNPACK}
     weight = Reshape (channels_first, weight_shape)"""
 """The weight of a convolution, `[outputs, inputs, *kernel]`."""
 
+NARROW_KERNEL = f"""{UNPACK}
+    weight_shape = Constant <value_ints: ints = @shape> ()
+    weight = Reshape (rows, weight_shape)"""
+"""The weight of a convolution from one row of bits."""
+
 WINDOW = """kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads,
               dilations: ints = @dilations, group: int = @group"""
+
+
+def narrow(text: str) -> str:
+    """The function of a convolution, for weights that are one row of bits."""
+    return text.replace(KERNEL, NARROW_KERNEL).replace("<site, inputs,", "<site, inputs, shape,")
+
 
 _BINARIZE = f"""{HEADER}
 NAME <site> (x) => (y) {{
@@ -99,6 +115,9 @@ _CONV = f"""{HEADER}
 NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => (y) {{{KERNEL}
     RESULT = Conv <{WINDOW}> (x, weight)ROUND
 }}"""
+
+
+_NARROW_CONV = narrow(_CONV)
 
 
 def _binarize(levels: Levels, name: str) -> str:
@@ -143,6 +162,9 @@ def functions() -> dict[str, onnx.FunctionProto]:
         _of_integers(_CONV, "BinaryConv"),
         _of_integers(_LINEAR, "ZeroOneLinear"),
         _of_integers(_CONV, "ZeroOneConv"),
+        _of_integers(_NARROW_CONV, "BinaryNarrowConv"),
+        _of_integers(_NARROW_CONV, "ZeroOneNarrowConv"),
+        _of_floats(_NARROW_CONV, "BinaryWeightNarrowConv"),
         _of_floats(_LINEAR, "BinaryWeightLinear"),
         _of_floats(_CONV, "BinaryWeightConv"),
         _UNPACKED,

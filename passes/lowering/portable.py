@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from onnxscript import values
 from torch import Tensor, fx
 
 from frostline.compiler import ties
+from frostline.compiler.bits import unpack_row
 from frostline.compiler.capture.checks import holds
 from frostline.compiler.capture.signature import fitting, unchanged
 from frostline.compiler.capture.targets import switch_gradients
@@ -107,7 +109,9 @@ def _use_operators(graph: Graph) -> None:
     for node in list(nodes.nodes):
         name = str(facts(node).name)
         if is_unpack(node) and node.users:
-            arguments = (*node.args, list(facts(node).shape or ()), name)
+            shape = list(facts(node).shape or ())
+            inputs = math.prod(shape) if node.target is unpack_row else node.args[1]
+            arguments = (node.args[0], inputs, shape, name)
             exchange(graph, node, torch.ops.frostline.unpack.default, arguments)
         elif is_unpack(node):
             nodes.erase_node(node)
@@ -145,6 +149,9 @@ def _export(graph: Graph) -> onnx.ModelProto:
         _BINARIZERS_AT[ZERO_ONE]: _translation("BinarizeZeroOneAt", "x thresholds high", ("site",)),
         torch.ops.frostline.binary_linear.default: _translation("Linear", "x bits", ("inputs", "operand", "site")),
         torch.ops.frostline.binary_conv.default: _translation("Conv", "x bits", (*window, "operand", "site")),
+        torch.ops.frostline.binary_narrow_conv.default: _translation(
+            "NarrowConv", "x bits", ("inputs", "shape", *window[1:], "operand", "site")
+        ),
         torch.ops.frostline.unpack.default: _translation("Unpack", "bits", ("inputs", "shape", "site")),
     }
     try:

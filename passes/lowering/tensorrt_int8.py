@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx
 from onnx import parser
 
-from frostline.passes.lowering.functions import HEADER, KERNEL, MATRIX, WINDOW, functions
+from frostline.passes.lowering.functions import HEADER, KERNEL, MATRIX, WINDOW, functions, narrow
 from frostline.passes.lowering.levels import binarizers
 from frostline.passes.lowering.target import Target
 
@@ -35,6 +35,7 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group> (x, bits) => 
     y = Conv <{WINDOW}> (read, read_weight)
 }}""",
 }
+_PRODUCTS["NarrowConv"] = narrow(_PRODUCTS["Conv"])
 _OPERATORS = {operand + name: text for name, text in _PRODUCTS.items() for operand in ("Binary", "ZeroOne")}
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 import networkx as nx
 from torch import Tensor, fx, nn
 
-from frostline.compiler.bits import words
+from frostline.compiler.bits import is_narrow, words
 from frostline.compiler.equations import letters
 from frostline.compiler.flow import flow_of
 from frostline.compiler.graph import Graph, facts
@@ -118,7 +118,13 @@ def amounts(program: Program) -> Amounts:
     graph = _FUNCTIONS + sum(map(_calls, parts)) + _OPERATION * sum(work.weight.turn is not None for work in works)
     parameters = sum(parameter.numel() for parameter in program.model.parameters())
     floats = sum(4 * math.prod(turn.site.shape) for turn in weights)
-    file_bytes = tensors + sum(map(_packed, weights)) + graph
+    products = {(part.graph.region, node.name): each for part in parts for node, each in part.products.items()}
+    narrow = {
+        turn.site.name
+        for work in works
+        if (turn := work.weight.turn) is not None and is_narrow(turn.site.shape, products[work.node].groups)
+    }
+    file_bytes = tensors + sum(_packed(turn, turn.site.name in narrow) for turn in weights) + graph
     return Amounts(works, program.plan, file_bytes, tensors + floats + graph, parameters)
 
 
@@ -217,11 +223,14 @@ def _multiply_adds(product: Product) -> int:
     return math.prod(sizes.values())
 
 
-def _packed(turn: Turn) -> int:
-    """The bytes of a packed weight and its scale: the entries that one sum reads at one place fill whole words."""
+def _packed(turn: Turn, narrow: bool) -> int:
+    """The bytes of a packed weight and its scale: the entries that one sum reads at one place fill whole words, and
+    those of a narrow one fill one row."""
     shape, axis = turn.site.shape, turn.site.channel
     summed = shape[1] if axis != 1 else shape[0]
     scale = 4 * shape[axis] + _CALL if turn.scale == "channel" and axis is not None else 0
+    if narrow:
+        return 4 * words(math.prod(shape)) + scale
     return math.prod(shape) // summed * 4 * words(summed) + scale
 
 

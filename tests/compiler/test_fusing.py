@@ -74,7 +74,7 @@ class Grouped(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = nn.Conv2d(4, 64, 1, bias=False), nn.Conv2d(64, 64, 3, padding=1, groups=2, bias=False)
-        self.c = nn.Conv2d(64, 64, 3, groups=64, bias=False)
+        self.c = nn.Conv2d(64, 64, 3, groups=4, bias=False)
         self.d = nn.Conv2d(64, 7, 1, bias=False)
         self.norms = nn.ModuleList(nn.BatchNorm2d(64) for _ in range(3))
 

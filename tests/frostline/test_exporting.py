@@ -77,7 +77,7 @@ def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Grap
         (chain, (2, 3, 8, 8), {"binarize__keep_float": []}, {"BinaryConv": 5, "BinaryLinear": 1}),
         (Attention, (2, 3, 8), {}, {"BinaryLinear": 4}),
         (Tied, (2, 4), {}, {"BinaryLinear": 4}),
-        (Shapes, (2, 3, 9, 9), {}, {"BinaryConv": 5, "BinaryLinear": 1}),
+        (Shapes, (2, 3, 9, 9), {}, {"BinaryConv": 3, "BinaryNarrowConv": 2, "BinaryLinear": 1}),
         (nn.Linear, (2, 8), {"binarize__keep_float": []}, {"BinaryLinear": 1}),
         (Scaled, (2, 3, 8, 8), {}, {"BinaryConv": 3}),
         (Named, (2, 4), {}, {"BinaryLinear": 3}),

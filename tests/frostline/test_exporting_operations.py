@@ -47,7 +47,10 @@ def kinds(certificate: fl.Certificate) -> dict[str, str]:
 
 def test_convolutions(tmp_path: Path) -> None:
     binary, certificate = exported(Convolutions(), (3, 9, 9), tmp_path / "model.onnx")
-    assert kinds(certificate) == dict.fromkeys(("depthwise", "grouped", "circular", "line", "volume"), "BinaryConv")
+    assert kinds(certificate) == {
+        **dict.fromkeys(("depthwise", "grouped"), "BinaryNarrowConv"),
+        **dict.fromkeys(("circular", "line", "volume"), "BinaryConv"),
+    }
     assert {proof.products for proof in certificate.operations} == {"equal"}
     assert certificate.as_float == ("larger", "longer", "deeper")
     assert "  as float     3 operations of binary weights: larger, longer, deeper" in str(certificate).splitlines()
@@ -70,7 +73,21 @@ def test_the_weights_of_float_operations_are_listed_with_the_others(tmp_path: Pa
     row = next(
         line for line in contents(tmp_path / "model.onnx").splitlines() if " Unpack " in line and "weight_bits" in line
     )
-    assert row.split() == ["0.weight_bits", "Unpack", *["6", "x", "2", "x", "3", "x", "3"], "216"]
+    assert row.split() == ["0.weight_bits", "Unpack", *["6", "x", "2", "x", "3", "x", "3"], "16"]
+
+
+@pytest.mark.parametrize("levels", [(-1, 1), (0, 1), None])
+def test_depthwise_convolutions_take_one_bit_a_weight(levels: tuple[int, int] | None, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 40, 1), nn.ReLU(), nn.Conv2d(40, 40, 5, groups=40), nn.Conv2d(40, 4, 1))
+    edits: dict[str, Any] = {"binarize__activations": levels is not None, "binarize__keep_float": ["first", "last"]}
+    if levels:
+        edits["overrides"] = [{"sites": "2.activation", "levels": list(levels)}]
+    _, certificate = exported(model, (3, 8, 8), tmp_path / "model.onnx", **edits)
+    kind = {(-1, 1): "BinaryNarrowConv", (0, 1): "ZeroOneNarrowConv", None: "BinaryWeightNarrowConv"}[levels]
+    assert kinds(certificate) == {"2": kind}
+    rows = [line.split() for line in contents(tmp_path / "model.onnx").splitlines()]
+    row = next(row for row in rows if row[1:2] == [kind])
+    assert row == ["2", kind, "binary" if levels else "float", *"40 x 1 x 5 x 5".split(), "128"]  # bytes, of 1,000 bits
 
 
 @pytest.mark.parametrize("activations", [True, False])

@@ -27,10 +27,10 @@ class Padded(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.number = nn.Conv2d(4, 6, 3, 2, 1)
-        self.pair = nn.Conv2d(6, 8, (3, 2), (2, 1), (1, 0), groups=2)
-        self.same = nn.Conv2d(8, 8, 4, padding="same", groups=8)
-        self.far = nn.Conv2d(8, 8, (2, 3), padding="same", dilation=(1, 2))
+        self.number = nn.Conv2d(4, 32, 3, 2, 1)
+        self.pair = nn.Conv2d(32, 64, (3, 2), (2, 1), (1, 0), groups=2)
+        self.same = nn.Conv2d(64, 64, 4, padding="same", groups=4)
+        self.far = nn.Conv2d(64, 8, (2, 3), padding="same", dilation=(1, 2))
         self.around = nn.Conv2d(8, 5, 3, padding=1, padding_mode="circular")
         self.line = nn.Conv1d(5, 33, 3, padding="valid", bias=False)
         self.space = nn.Conv3d(1, 3, (3, 1, 2), padding=(2, 0, 1), dilation=(2, 1, 1))
@@ -90,6 +90,16 @@ def test_every_product_of_signs_runs_on_the_kernels(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(prepared, "sums", noted)
     fl.run(frozen(Padded(), (2, 4, 8, 8), **ALL), [UseKernels()]).module(torch.randn(3, 4, 8, 8))
     assert ran == [True] * 8
+
+
+def test_a_depthwise_convolution_stays_on_its_row_of_bits() -> None:
+    graph = frozen(nn.Sequential(nn.Conv2d(4, 20, 1), nn.Conv2d(20, 20, 3, groups=20)), (2, 4, 8, 8), **ALL)
+    held = graph.module.state_dict()
+    assert held["1.weight_bits"].shape == (1, 24)  # 180 signs, in words of 32
+    after = fl.run(graph, [UseKernels()])
+    assert [target in (CONV, LINEAR) for target in called(after)].count(True) == 1
+    x = torch.randn(3, 4, 8, 8)
+    assert torch.equal(after.module(x), graph.module(x))
 
 
 def test_latent_weights_are_gone_and_bits_take_their_place() -> None:
