@@ -51,7 +51,8 @@ def _between(graph: Graph) -> Iterator[Unreached]:
     inside = {id(parameter) for part in graph.parts() for parameter in part.module.parameters()}
     for name, parameter in graph.module.named_parameters():
         if id(parameter) not in inside and _is_matrix(parameter):
-            yield Unreached(name, None, "used by the model's own Python, outside of the regions")
+            why = "on a branch that the example did not take, or read by the model's own Python"
+            yield Unreached(name, None, f"outside of the regions: {why}")
 
 
 def _is_matrix(parameter: nn.Parameter) -> bool:

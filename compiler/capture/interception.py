@@ -89,7 +89,7 @@ def _module_call(tape: Tape) -> Any:
         if not _recording():
             return run(module, *args, **kwargs)
         path = tape.modules.get(id(module))
-        if path is not None and stays_whole(module):
+        if path and stays_whole(module):  # a graph cannot call the model itself
             with torch._C.DisableTorchFunction():
                 result = run(module, *args, **kwargs)
             tape.call_module(path, args, kwargs, result)

@@ -26,9 +26,10 @@ from frostline.compiler.rearrangements import called, root_of
 from frostline.compiler.sites import Operand, Site
 from frostline.program import Program
 
-_FUNCTIONS, _CALL, _OPERATION, _ATTENTION = 2500, 250, 120, 3400
-"""Bytes of a file beside its tensors, as measured: its functions and the head; each call; what each binary operation
-and its proof take besides; and each attention, which is written in many plain operations."""
+_FUNCTIONS, _NARROW, _CALL, _OPERATION, _ATTENTION = 2500, 1050, 250, 120, 3400
+"""Bytes of a file beside its tensors, as measured: its functions and the head; the function of narrow convolutions;
+each call; what each binary operation and its proof take besides; and each attention, which is written in many plain
+operations."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Amounts:
     """The same file with float32 weights."""
     parameters: int
     """The entries of all parameters of the model."""
+    regions: tuple[str, ...] = ()
+    """The submodules that become a file each, where the model branches on values and cannot be one."""
 
     @property
     def multiply_adds(self) -> int:
@@ -106,6 +109,9 @@ class Amounts:
             ("file", f"about {size(self.file_bytes)}; with float32 weights {size(self.float_bytes)}"),
         ]
         rows = [row for row in rows if row[0] or self.added]
+        if self.regions:
+            rows.append(("", f"in {len(self.regions)} files, one for each region: {', '.join(self.regions)}"))
+            rows.append(("", "the model branches on values, and cannot be one (`frostline doctor` says where)"))
         return "\n".join(f"{name:<13}  {text}" for name, text in rows)
 
 
@@ -124,8 +130,10 @@ def amounts(program: Program) -> Amounts:
         for work in works
         if (turn := work.weight.turn) is not None and is_narrow(turn.site.shape, products[work.node].groups)
     }
+    graph += _NARROW * bool(narrow)
     file_bytes = tensors + sum(_packed(turn, turn.site.name in narrow) for turn in weights) + graph
-    return Amounts(works, program.plan, file_bytes, tensors + floats + graph, parameters)
+    regions = () if program.graph.evaluating else tuple(program.graph.regions)
+    return Amounts(works, program.plan, file_bytes, tensors + floats + graph, parameters, regions)
 
 
 def share(part: int, whole: int) -> str:

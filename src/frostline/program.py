@@ -87,6 +87,8 @@ class Program:
         differences = [] if own["plan"] == state.get("plan") else list(_differences(own, state))
         if differences and not edited:
             remedy = "to go on under this plan: edited=True, or `frostline train --edited-spec`"
+            if all(own[name] == state.get(name) for name in ("spec", "total_steps", "steps_per_epoch")):
+                remedy = "the model is another one, or its example took another branch: seed what both are made from"
             differences[-1] = Offence(differences[-1].what, remedy=remedy)
             raise CheckpointError("the checkpoint does not belong to this program", differences)
         if differences and (faults := list(self._foreign(state))):

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import frostline as fl
 from examples.digits.network import plain, residual
 from frostline.amounts import Amounts, amounts
+from tests.models.factories import branching_with_example
 
 STEPS = 1000
 
@@ -121,3 +122,26 @@ def test_the_text_form() -> None:
     text = str(Amounts((), planned(chain(), 64).plan, 33_769, 220_393, 42_634))
     assert text.splitlines()[-1] == "file           about 33.8 kB; with float32 weights 220 kB"
     assert text.splitlines()[1] == "parameters     42,634, 76.9 % of them one bit each"
+
+
+def test_a_model_that_branches_on_values_is_told_before_it_is_trained() -> None:
+    model, args = branching_with_example()
+    program = fl.compile(model, fl.edit_spec(fl.load_spec("stompp"), {"binarize.keep_float": []}), args, STEPS)
+    found = amounts(program)
+    assert found.regions == tuple(program.graph.regions)
+    *_, files, why = str(found).splitlines()
+    assert files.strip() == f"in {len(found.regions)} files, one for each region: {', '.join(found.regions)}"
+    assert why.strip() == "the model branches on values, and cannot be one (`frostline doctor` says where)"
+
+
+def test_depthwise_weights_fill_one_row(tmp_path: Path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 256, 1), nn.Hardtanh(), nn.Conv2d(256, 256, 5, groups=256), nn.Hardtanh(),
+        nn.Conv2d(256, 256, 1),
+        nn.Hardtanh(), nn.Conv2d(256, 4, 1),
+    )  # fmt: skip
+    program = planned(model, 3, 8, 8)
+    expected = amounts(program).file_bytes
+    program.driver.resume(STEPS)
+    written = fl.export(program.freeze(), tmp_path / "model.onnx").file_bytes
+    assert abs(expected - written) < 0.1 * written

@@ -42,9 +42,17 @@ class Between(nn.Module):
 
 def test_what_lies_outside_of_the_regions_is_named() -> None:
     (lost,) = fl.diagnose(Between(), (torch.randn(2, 4),)).unreached
-    assert (lost.name, lost.why) == ("outside", "used by the model's own Python, outside of the regions")
+    assert (lost.name, lost.why.partition(":")[0]) == ("outside", "outside of the regions")
 
 
 def test_an_example_that_does_not_fit() -> None:
     with pytest.raises(fl.FrostlineError, match="does not run on its example inputs"):
         fl.diagnose(nn.Linear(3, 3), (torch.zeros(2, 4),))
+
+
+def test_a_recurrent_module_alone_is_captured_and_says_why_it_stays_float() -> None:
+    diagnosis = fl.diagnose(nn.LSTM(4, 8, batch_first=True), (torch.randn(2, 5, 4),))
+    assert [(one.name, one.why.partition(":")[0]) for one in diagnosis.unreached] == [
+        ("weight_ih_l0", "lstm runs as a whole"),
+        ("weight_hh_l0", "lstm runs as a whole"),
+    ]
