@@ -14,10 +14,10 @@ from types import CodeType, FrameType
 import torch
 from torch import nn
 
-import frostline
+from frostline import errors
 from frostline.errors import Offence
 
-_OURS = Path(frostline.__file__).parent
+_OURS = Path(errors.__file__).parent
 _FOLDERS = (_OURS, *(_OURS / name for name in ("compiler", "passes", "schedules")))  # links, in a clone
 _NOT_THEIRS = (
     str(Path(torch.__file__).parent) + os.sep,

@@ -54,7 +54,8 @@ class FrostlineError(Exception):
 
     A remedy that several in a row have stands once, after the last of them.
 
-    >>> print(FrostlineError("the spec is not valid", [Offence("unknown key", f"a.yaml:{n}", "remove it") for n in (3, 5)]))
+    >>> offences = [Offence("unknown key", f"a.yaml:{line}", "remove it") for line in (3, 5)]
+    >>> print(FrostlineError("the spec is not valid", offences))
     the spec is not valid
       a.yaml:3: unknown key
       a.yaml:5: unknown key
