@@ -129,7 +129,8 @@ def _span(
         try:
             lengths[name] = duration.steps(total_steps, steps_per_epoch)
         except ValueError as error:
-            faults.append(Offence(f"progression.{name}: {error}", spec.where("progression", name)))
+            remedy = "give it to compile; on the command line give --data, which tells it"
+            faults.append(Offence(f"progression.{name}: {error}", spec.where("progression", name), remedy))
     if faults:
         return 0, 0, faults
     room = total_steps - lengths["warmup"] - lengths["tail"]
@@ -138,6 +139,6 @@ def _span(
             f"warm-up ({lengths['warmup']}) and tail ({lengths['tail']}) leave {max(room, 0)} of {total_steps} steps"
             f" for {windows} windows"
         )
-        remedy = "give the run more steps, or the windows more of them" if room > 0 else "shorten warm-up or tail"
+        remedy = "each window takes a step at least: give the run more of them, or shorten warm-up or tail"
         faults.append(Offence(what, spec.where("progression", "warmup"), remedy))
     return lengths["warmup"], total_steps - lengths["tail"], faults

@@ -14,12 +14,14 @@ from types import CodeType, FrameType
 import torch
 from torch import nn
 
+from frostline import errors
 from frostline.errors import Offence
 
-_HERE = Path(__file__).resolve().parents[2]
+_OURS = Path(errors.__file__).parent
+_FOLDERS = (_OURS, *(_OURS / name for name in ("compiler", "passes", "schedules")))  # links, in a clone
 _NOT_THEIRS = (
     str(Path(torch.__file__).parent) + os.sep,
-    *(str(_HERE / name) + os.sep for name in ("compiler", "passes", "schedules", "src", "frostline")),
+    *(str(path) + os.sep for folder in _FOLDERS for path in (folder, folder.resolve())),
     sysconfig.get_path("stdlib") + os.sep,
     "<",
 )

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import io
 import json
+import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from frostline import __version__
 from frostline.errors import CaptureError, FrostlineError, Offence, UsageError, printable
 from frostline.runs import (
     Recipe,
@@ -37,8 +42,8 @@ app = typer.Typer(
     help="Turn a float PyTorch model into a binary network while it trains, and ship it to ONNX Runtime.",
     epilog="A first run:  frostline check schedule.yaml;  frostline plan schedule.yaml --model net:build "
     "--input 2x3x32x32 --steps 10000;  frostline train schedule.yaml --model net:build --data data:loaders "
-    "--epochs 20 --run runs/first;  frostline export runs/first.  Exit codes: 0 well, 2 usage, 3 spec, 4 capture, "
-    "5 plan, 6 pass, 7 checkpoint, 8 file, 9 lowering, 10 drift, 130 interrupted.",
+    "--epochs 20 --run runs/first;  frostline export runs/first.  Exit codes: 0 well, 1 failed, 2 usage, 3 spec, "
+    "4 capture, 5 plan, 6 pass, 7 checkpoint, 8 file, 9 lowering, 10 drift, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -46,7 +51,9 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 
-SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A schedule spec file (YAML).")]
+SpecFile = Annotated[
+    Path, typer.Argument(metavar="SPEC", help="A schedule spec: a file (YAML), or the name of a shipped one: stompp.")
+]
 ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file that frostline exported.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of `frostline train`.")]
 Model = Annotated[str, typer.Option("--model", metavar="MODULE:FACTORY", help="A function that returns the model.")]
@@ -55,6 +62,24 @@ DataOption = typer.Option(
     metavar="MODULE:FACTORY",
     help="A function that returns (training, test), each a DataLoader or a list of (inputs, class labels).",
 )
+
+
+def _versions(asked: bool) -> None:
+    """Print versions, as an option that goes before any command."""
+    if asked:
+        packages = ("torch", "onnxruntime", "onnxruntime-gpu")
+        found = {one.metadata["Name"].lower(): one.version for name in packages for one in distributions(name=name)}
+        told = ", ".join(f"{name} {version}" for name, version in found.items())
+        _say(f"frostline {__version__} ({told}, Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_versions, is_eager=True, help="Print versions, and exit.")
+    ] = False,
+) -> None: ...
 
 
 @app.command()
@@ -76,9 +101,10 @@ def doctor(
     input: Annotated[list[str] | None, typer.Option(metavar="2x3x32x32", help="An input's shape; repeat it.")] = None,
 ) -> None:
     """Say which front end captures a model and why others do not, and which weights cannot be reached, with lines."""
-    from frostline.doctor import diagnose
+    with _busy("capturing ..."):
+        from frostline.doctor import diagnose
 
-    diagnosis = diagnose(*model_and_example(model, input or []))
+        diagnosis = diagnose(*model_and_example(model, input or []))
     _say(diagnosis)
     if diagnosis.winner is None:
         raise typer.Exit(CaptureError.exit_code)
@@ -98,10 +124,11 @@ def plan(
     against: Annotated[Path | None, typer.Option(metavar="SPEC", help="Another spec: show what it does else.")] = None,
 ) -> None:
     """Show what a spec will do to a model: a table of windows, what stays float and why, and what it amounts to."""
-    import torch
+    with _busy("loading torch ..."):
+        import torch
 
-    from frostline.amounts import amounts
-    from frostline.comparing import compare
+        from frostline.amounts import amounts
+        from frostline.comparing import compare
 
     schedules = [load_spec(one) for one in (spec, against) if one is not None]
     batches = data_of(data) if data else None
@@ -115,7 +142,8 @@ def plan(
         raise UsageError("one budget is needed", [Offence("give --steps N, or --epochs N with --data")])
     per_epoch = len(batches[0]) if batches else None
     total = steps if steps is not None else (epochs or 0) * (per_epoch or 0)
-    program, *others = (compile_factory(one, model, example, total, per_epoch) for one in schedules)
+    with _busy("capturing and planning ..."):
+        program, *others = (compile_factory(one, model, example, total, per_epoch) for one in schedules)
     _say(f"{program.plan}\n\n{amounts(program)}")
     if others:
         _say(f"\n{compare(program.plan, others[0].plan)}")
@@ -158,10 +186,10 @@ def train(
     check_same_run(run, recipe)
     program, (training, test) = program_of(schedule, recipe)
     optimizer = optimizer_of(program, recipe)
-    begin_run(run, schedule, recipe)
-    _say(program.plan)
-    if edited_spec and (differences := edit_run(run, program, recipe)):
-        _say(f"\nthe run goes on under another plan:\n{differences}\n")
+    if begin_run(run, schedule, recipe):
+        _say(program.plan)
+    elif edited_spec and (differences := edit_run(run, program, recipe)):
+        _say(f"the run goes on under another plan:\n{differences}\n")
     history = fit(
         program, optimizer, training, test, epochs, run, probe_every=probe_every, checkpoint_every=checkpoint_every
     )
@@ -191,7 +219,9 @@ def report(
     from frostline.reporting import report as report_run
 
     page = out or run / "report.html"
-    for what, why in report_run(run, page, bench):
+    with _busy("reading the run ..."):
+        missing = report_run(run, page, bench)
+    for what, why in missing:
         _say(f"without {what}: {why}")
     _say(f"written {page}")
 
@@ -199,15 +229,20 @@ def report(
 @app.command()
 def export(
     run: RunFolder,
-    out: Annotated[Path | None, typer.Option(help="The file to write; RUN/model.onnx by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default RUN/model.onnx, or RUN/model-TARGET.onnx.")
+    ] = None,
     target: Annotated[str, typer.Option(help="portable, cpu-int8, cuda-fp16 or tensorrt-int8.")] = "portable",
 ) -> None:
     """Freeze a finished run, write it as ONNX, prove the file on the test data, and print the certificate."""
-    from frostline.exporting import export as export_graph
+    with _busy("freezing ..."):
+        from frostline.exporting import export as export_graph
 
-    binary, test = finished(run)
-    path = out or run / "model.onnx"
-    _say(export_graph(binary, path, target=target, inputs=images_of(test)))
+        binary, test = finished(run)
+    path = out or run / ("model.onnx" if target == "portable" else f"model-{Path(target).name}.onnx")
+    with _busy("writing and proving ..."):
+        certificate = export_graph(binary, path, target=target, inputs=images_of(test))
+    _say(certificate)
     _say(f"written {path}")
 
 
@@ -224,8 +259,9 @@ def verify(
     certificate = read_certificate(file)
     session(file, provider="cpu")
     if run is not None:
-        binary, test = finished(run)
-        certificate = verify_file(file, binary, images_of(test), target=certificate.target)
+        with _busy("freezing, and proving anew ..."):
+            binary, test = finished(run)
+            certificate = verify_file(file, binary, images_of(test), target=certificate.target)
     _say(certificate)
     _say(f"{file}: {'proven anew' if run else 'unchanged since it was proven'}")
 
@@ -258,6 +294,21 @@ def bench(
 def _say(what: object, *, err: bool = False) -> None:
     """Print a text, of which files that others wrote may be the source."""
     typer.echo(printable(str(what)), err=err)
+
+
+@contextmanager
+def _busy(what: str) -> Iterator[None]:
+    """Show on the terminal what takes its time; nothing where the error output is piped."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    console = Console(stderr=True)
+    with Live(Spinner("dots", what), console=console, transient=True, redirect_stdout=sys.stdout.isatty()):
+        yield
 
 
 def main() -> None:

@@ -16,9 +16,10 @@ FrostlineError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import zip_longest
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -51,9 +52,13 @@ class Offence:
 class FrostlineError(Exception):
     """What went wrong, with every offence at once; of very many, the message shows the first.
 
-    >>> print(FrostlineError("the spec is not valid", [Offence("unknown key", "a.yaml:3", "remove it")]))
+    A remedy that several in a row have stands once, after the last of them.
+
+    >>> offences = [Offence("unknown key", f"a.yaml:{line}", "remove it") for line in (3, 5)]
+    >>> print(FrostlineError("the spec is not valid", offences))
     the spec is not valid
       a.yaml:3: unknown key
+      a.yaml:5: unknown key
         -> remove it
     """
 
@@ -63,7 +68,14 @@ class FrostlineError(Exception):
         self.headline = headline
         self.offences = tuple(offences)
         more = [f"  and {len(self.offences) - _MOST:,} more"] * (len(self.offences) > _MOST)
-        super().__init__(printable("\n".join([headline, *map(str, self.offences[:_MOST]), *more])))
+        super().__init__(printable("\n".join([headline, *_told(self.offences[:_MOST]), *more])))
+
+
+def _told(offences: Sequence[Offence]) -> Iterator[str]:
+    """Each offence as text; of neighbours with one remedy, the last alone gives it."""
+    for offence, following in zip_longest(offences, offences[1:]):
+        again = following is not None and following.remedy == offence.remedy
+        yield str(replace(offence, remedy=None) if again else offence)
 
 
 class UsageError(FrostlineError):

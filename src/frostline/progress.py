@@ -57,10 +57,11 @@ def status(plan: Plan, step: int, history: Sequence[Epoch]) -> str:
     return "   ".join(told)
 
 
-def row(measured: Epoch) -> str:
-    """An epoch of the history as a line."""
+def row(measured: Epoch, plan: Plan) -> str:
+    """An epoch of the history as a line, with room for the longest name of a window."""
     turning = f"{measured.window} turning" if measured.window else "no window"
+    width = max(len(f"{window.label} turning") for window in plan.windows)
     return (
-        f"epoch {measured.epoch:3d}  step {measured.step:5d}  {turning:<20}  loss {measured.loss:.3f}  "
+        f"epoch {measured.epoch:3d}  step {measured.step:5d}  {turning:<{width}}  loss {measured.loss:.3f}  "
         f"masked {measured.masked:6.1%}  fully binary {measured.binary:6.1%}"
     )

@@ -57,23 +57,22 @@ def check_same_run(folder: Path, recipe: Recipe) -> None:
         raise CheckpointError(f"{folder} holds another run", differing)
 
 
-def begin_run(folder: Path, spec: ScheduleSpec, recipe: Recipe) -> None:
-    """Note what a run is, once it is known that it can start."""
+def begin_run(folder: Path, spec: ScheduleSpec, recipe: Recipe) -> bool:
+    """Note what a run is, once it is known that it can start. Returns whether it begins, and does not go on."""
     if _has_checkpoint(folder):
-        return
+        return False
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}", [Offence(error.strerror or str(error))]) from error
     _note(folder, spec, recipe)
+    return True
 
 
 def edit_run(folder: Path, program: Program, recipe: Recipe) -> str:
     """Give a run the plan of a program that was made under an edited spec, note the spec, and return what differs."""
     from frostline.training import replan
 
-    if not _has_checkpoint(folder):
-        return ""
     differences = replan(program, folder, warn)
     _note(folder, program.plan.spec, recipe)
     return differences
@@ -249,10 +248,10 @@ def _made(factory: str) -> Any:
         holder = importlib.import_module(module)
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        remedy = "modules are found from the current folder, and named without .py"
+        remedy = _missing(error, module) or "modules are found from the current folder, and named without .py"
         raise UsageError(f"{module} cannot be imported", [Offence(what, user_line(error), remedy)]) from error
     if not callable(getattr(holder, name, None)):
-        near = nearest(name, vars(holder))
+        near = nearest(name, [key for key, value in vars(holder).items() if callable(value) and key[0] != "_"])
         raise UsageError(f"{factory} names no factory", [Offence(f"{module} has no function {name}", None, near)])
     try:
         return getattr(holder, name)()
@@ -260,4 +259,11 @@ def _made(factory: str) -> Any:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{factory} failed", [Offence(what, user_line(error))]) from error
+        raise UsageError(f"{factory} failed", [Offence(what, user_line(error), _missing(error, module))]) from error
+
+
+def _missing(error: Exception, module: str) -> str | None:
+    """What to do where an import fails for want of another module than the one that was named."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None or f"{module}.".startswith(f"{error.name}."):
+        return None
+    return f"install the package that brings {error.name}; a module of yours is found from the current folder"

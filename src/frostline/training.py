@@ -115,7 +115,7 @@ def fit(
             history.append(_measure(program, test, epoch + 1, float(loss), device))
             _save(run, history)
             if not console.is_terminal:
-                console.print(row(history[-1]), soft_wrap=True)
+                console.print(row(history[-1], program.plan), soft_wrap=True)
             if interrupted.is_set():
                 raise _interrupted(program, folder)
     return history

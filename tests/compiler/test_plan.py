@@ -276,7 +276,9 @@ def test_an_order_that_leaves_sites_out() -> None:
     [
         ({"progression__warmup": 60, "progression__tail": 60}, 100, "leave 0 of 100 steps for 4 windows"),
         ({}, 3, "leave 3 of 3 steps for 4 windows"),
+        ({}, 3, "-> each window takes a step at least: give the run more of them, or shorten warm-up or tail"),
         ({"progression__warmup": "1 epoch"}, 100, 'progression.warmup: "1 epochs" needs steps_per_epoch'),
+        ({"progression__tail": "1 epoch"}, 100, "-> give it to compile; on the command line give --data"),
         ({}, 0, "total_steps is a positive whole number"),
         ({}, 10.0, "total_steps is a positive whole number"),
         ({"binarize__keep_float": ["*"]}, 100, "every site stays float: 0.activation (keep_float: *)"),

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import pty
 import signal
 import subprocess
 import sys
@@ -9,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from frostline import cli
+from frostline import __version__, cli
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -60,6 +63,10 @@ def test_the_whole_path_by_commands(run: Run, tmp_path: Path) -> None:
     assert (code, out.split(",")[0]) == (0, "certificate: target cpu-int8")
     code, out, _ = run("verify", tmp_path / "bytes.onnx", "--run", folder)
     assert (code, out.splitlines()[-1]) == (0, f"{tmp_path}/bytes.onnx: proven anew")
+    proven = (folder / "model.onnx").read_bytes()
+    code, out, _ = run("export", folder, "--target", "cpu-int8")
+    assert (code, out.splitlines()[-1]) == (0, f"written {folder}/model-cpu-int8.onnx")
+    assert (folder / "model.onnx").read_bytes() == proven
     code, _, err = run("export", folder, "--target", "cpu-int16")
     assert (code, err.splitlines()[-1]) == (9, '    -> did you mean "cpu-int8" or "cuda-fp16"?')
 
@@ -73,13 +80,15 @@ def test_the_whole_path_by_commands(run: Run, tmp_path: Path) -> None:
 
     code, out, _ = run("train", SPEC, *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder)
     assert code == 0
-    assert f"{folder} is trained already at step 20 of 20" in out
+    assert out.startswith(f"{folder} is trained already at step 20 of 20\n")
 
     code, _, err = run("train", SPEC, *FACTORIES, "--epochs", 6, "--lr", 0.05, "--run", folder)
     assert code == 7
     assert "epochs is 6 now and was 5" in err
-    code, _, err = run("train", "schedules/vanilla-ste.yaml", *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder)
-    assert code == 7
+    code, out, err = run(
+        "train", "schedules/vanilla-ste.yaml", *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder
+    )
+    assert (code, out) == (7, "")
     assert "3.weight turns in [0, 20) here and in [1, 10) in the checkpoint" in err
 
 
@@ -132,7 +141,12 @@ MODULE = "tests.models.factories"
         (["plan", SPEC, *FACTORIES], 2, "give --steps N"),
         (["plan", SPEC, *FACTORIES, "--steps", 9, "--epochs", 9], 2, "give --steps N"),
         (planning(f"{MODULE}:none"), 2, "tests.models.factories has no function none"),
-        (planning("nowhere:none"), 2, "No module named 'nowhere'"),
+        (planning(f"{MODULE}:mod"), 2, '-> did you mean "model"'),
+        (planning(f"{MODULE}:loader"), 2, f"{MODULE} has no function loader\n"),
+        (planning("nowhere:none"), 2, "No module named 'nowhere'\n    -> modules are found from the current folder"),
+        (planning("nowhere.at_all:none"), 2, "'nowhere'\n    -> modules are found from the current folder"),
+        (planning(f"{MODULE}:importing"), 2, "'missing'\n    -> install the package that brings missing; a module"),
+        (planning("tests.models.needy:none"), 2, "needy.py:1: ModuleNotFoundError: No module named 'absent'\n    ->"),
         (planning("nowhere"), 2, "write it as module:function"),
         (planning(f"{MODULE}:number"), 2, "it should return a torch.nn.Module"),
         (planning(f"{MODULE}:broken"), 2, "tests/models/factories.py:22: ValueError: no such thing"),
@@ -166,6 +180,26 @@ def test_help_teaches(run: Run) -> None:
     for command in ("check", "schema", "plan", "train", "draw", "export", "report", "verify", "show"):
         assert command in out
     assert "A first run" in out
+    assert "1 failed" in out
+
+
+def test_versions(run: Run) -> None:
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith(f"frostline {__version__} (torch {torch.__version__}, onnxruntime")
+    assert out.endswith(f"Python {platform.python_version()})\n")
+
+
+def test_a_terminal_is_told_what_takes_its_time() -> None:
+    ours, theirs = pty.openpty()
+    words = ["doctor", f"{MODULE}:model", "--input", "2x3x8x8"]
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "frostline", *words], stdout=subprocess.PIPE, stderr=theirs, text=True, check=True
+    )
+    os.close(theirs)
+    assert "capturing ..." in os.read(ours, 1000).decode()
+    os.close(ours)
+    assert done.stdout.startswith("Sequential: captured by fx")
 
 
 def test_python_m_frostline(tmp_path: Path) -> None:
@@ -254,7 +288,7 @@ def test_a_run_goes_on_under_an_edited_spec(run: Run, tmp_path: Path, monkeypatc
 
     code, out, _ = run("train", "stompp-ste", *words, "--edited-spec")
     assert code == 0
-    assert "the run goes on under another plan:\nplan is " in out
+    assert out.startswith("the run goes on under another plan:\nplan is ")
     assert "\nspec gradient.frozen is clipped here and none in the checkpoint\n" in out
     assert f"{folder} continues at step 4 of 20" in out
     assert json.loads((folder / "run.json").read_text())["spec"]["gradient"] == {"frozen": "clipped"}

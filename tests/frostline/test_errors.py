@@ -9,6 +9,12 @@ def test_an_error_shows_every_offence_with_its_line_and_remedy() -> None:
     assert str(error) == "two things\n  a.py:1: one\n    -> do this\n  two"
 
 
+def test_a_remedy_that_several_have_in_a_row_is_given_once() -> None:
+    offences = [Offence("a", remedy="x"), Offence("b", remedy="x"), Offence("c", remedy="y"), Offence("d", remedy="x")]
+    assert str(FrostlineError("four", offences)) == "four\n  a\n  b\n    -> x\n  c\n    -> y\n  d\n    -> x"
+    assert [offence.remedy for offence in FrostlineError("four", offences).offences] == ["x", "x", "y", "x"]
+
+
 def test_every_kind_of_error_has_an_exit_code_of_its_own() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FrostlineError)]
     codes = [kind.exit_code for kind in kinds]

@@ -45,7 +45,15 @@ def test_warm_up_and_tail_are_told(program: fl.Program) -> None:
     assert status(program.plan, 95, []) == "all settled"
 
 
-def test_an_epoch_is_a_line() -> None:
-    assert row(HISTORY[0]) == (
-        "epoch   1  step    20  depth 2 turning       loss 1.250  masked  87.6%  fully binary  50.0%"
+def test_an_epoch_is_a_line(program: fl.Program) -> None:
+    assert row(HISTORY[0], program.plan) == (
+        "epoch   1  step    20  depth 2 turning  loss 1.250  masked  87.6%  fully binary  50.0%"
     )
+
+
+def test_columns_stand_under_each_other_whatever_a_window_is_called() -> None:
+    model = nn.Sequential(*(module for _ in range(4) for module in (nn.Linear(4, 4), nn.Hardtanh())))
+    spec = fl.edit_spec(fl.load_spec("stompp"), {"progression.order": ["2.weight", "4.*", "*"]})
+    plan = fl.compile(model, spec, (torch.randn(2, 4),), total_steps=100).plan
+    rows = [row(Epoch(1, 20, label, 1.25, 0.876, 0.5), plan) for label in ("2.weight", "4.*", "*", "")]
+    assert len({line.index("loss") for line in rows}) == 1

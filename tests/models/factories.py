@@ -22,6 +22,10 @@ def broken() -> nn.Module:
     raise ValueError("no such thing")
 
 
+def importing() -> nn.Module:
+    raise ModuleNotFoundError("No module named 'missing'", name="missing")
+
+
 def number() -> int:
     return 3
 

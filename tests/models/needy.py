@@ -1,0 +1,1 @@
+import absent  # type: ignore[import-not-found]  # noqa: F401
