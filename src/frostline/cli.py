@@ -10,8 +10,6 @@ import io
 import json
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +17,7 @@ from typing import Annotated
 import typer
 
 from frostline import __version__
-from frostline.errors import CaptureError, FrostlineError, Offence, UsageError, printable
+from frostline.errors import CaptureError, FrostlineError, Offence, UsageError
 from frostline.runs import (
     Recipe,
     begin_run,
@@ -36,6 +34,7 @@ from frostline.runs import (
     shape_of,
 )
 from frostline.schedules import ScheduleSpec, load_spec
+from frostline.terminal import busy, say, warn
 
 app = typer.Typer(
     name="frostline",
@@ -70,7 +69,7 @@ def _versions(asked: bool) -> None:
         packages = ("torch", "onnxruntime", "onnxruntime-gpu")
         found = {one.metadata["Name"].lower(): one.version for name in packages for one in distributions(name=name)}
         told = ", ".join(f"{name} {version}" for name, version in found.items())
-        _say(f"frostline {__version__} ({told}, Python {platform.python_version()})")
+        say(f"frostline {__version__} ({told}, Python {platform.python_version()})")
         raise typer.Exit
 
 
@@ -86,13 +85,13 @@ def about(
 def check(spec: SpecFile) -> None:
     """Say "valid", or list every fault of a spec with its line."""
     load_spec(spec)
-    _say(f"{spec}: valid")
+    say(f"{spec}: valid")
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of schedule specs, for editors."""
-    _say(json.dumps(ScheduleSpec.model_json_schema(), indent=2))
+    say(json.dumps(ScheduleSpec.model_json_schema(), indent=2))
 
 
 @app.command()
@@ -101,11 +100,11 @@ def doctor(
     input: Annotated[list[str] | None, typer.Option(metavar="2x3x32x32", help="An input's shape; repeat it.")] = None,
 ) -> None:
     """Say which front end captures a model and why others do not, and which weights cannot be reached, with lines."""
-    with _busy("capturing ..."):
+    with busy("capturing ..."):
         from frostline.doctor import diagnose
 
         diagnosis = diagnose(*model_and_example(model, input or []))
-    _say(diagnosis)
+    say(diagnosis)
     if diagnosis.winner is None:
         raise typer.Exit(CaptureError.exit_code)
 
@@ -124,7 +123,7 @@ def plan(
     against: Annotated[Path | None, typer.Option(metavar="SPEC", help="Another spec: show what it does else.")] = None,
 ) -> None:
     """Show what a spec will do to a model: a table of windows, what stays float and why, and what it amounts to."""
-    with _busy("loading torch ..."):
+    with busy("loading torch ..."):
         import torch
 
         from frostline.amounts import amounts
@@ -142,16 +141,16 @@ def plan(
         raise UsageError("one budget is needed", [Offence("give --steps N, or --epochs N with --data")])
     per_epoch = len(batches[0]) if batches else None
     total = steps if steps is not None else (epochs or 0) * (per_epoch or 0)
-    with _busy("capturing and planning ..."):
+    with busy("capturing and planning ..."):
         program, *others = (compile_factory(one, model, example, total, per_epoch) for one in schedules)
-    _say(f"{program.plan}\n\n{amounts(program)}")
+    say(f"{program.plan}\n\n{amounts(program)}")
     if others:
-        _say(f"\n{compare(program.plan, others[0].plan)}")
+        say(f"\n{compare(program.plan, others[0].plan)}")
     if draw:
         from frostline.drawing import draw as draw_plan
 
         draw_plan(program, draw, *others)
-        _say(f"written {draw}")
+        say(f"written {draw}")
 
 
 @app.command()
@@ -179,6 +178,7 @@ def train(
     The history shows the test accuracy of the network as it is, masked, and as if every site were binary already.
     Ctrl-C saves; the same command goes on where it was, also after `kill -9`.
     """
+    from frostline.amounts import amounts
     from frostline.training import fit
 
     schedule = load_spec(spec)
@@ -187,13 +187,15 @@ def train(
     program, (training, test) = program_of(schedule, recipe)
     optimizer = optimizer_of(program, recipe)
     if begin_run(run, schedule, recipe):
-        _say(program.plan)
+        say(program.plan)
+        if regions := amounts(program).regions:
+            warn(f"the model branches on values: it becomes a file for each region ({', '.join(regions)}), never one")
     elif edited_spec and (differences := edit_run(run, program, recipe)):
-        _say(f"the run goes on under another plan:\n{differences}\n")
+        say(f"the run goes on under another plan:\n{differences}\n")
     history = fit(
         program, optimizer, training, test, epochs, run, probe_every=probe_every, checkpoint_every=checkpoint_every
     )
-    _say(f"fully binary accuracy {history[-1].binary:.1%}; now: frostline export {run}")
+    say(f"fully binary accuracy {history[-1].binary:.1%}; now: frostline export {run}")
 
 
 @app.command()
@@ -206,7 +208,7 @@ def draw(
 
     picture = out or (table.with_suffix(".png") if table.name else Path("probe.png"))
     draw_table(table, picture)
-    _say(f"written {picture}")
+    say(f"written {picture}")
 
 
 @app.command()
@@ -219,11 +221,11 @@ def report(
     from frostline.reporting import report as report_run
 
     page = out or run / "report.html"
-    with _busy("reading the run ..."):
+    with busy("reading the run ..."):
         missing = report_run(run, page, bench)
     for what, why in missing:
-        _say(f"without {what}: {why}")
-    _say(f"written {page}")
+        say(f"without {what}: {why}")
+    say(f"written {page}")
 
 
 @app.command()
@@ -234,16 +236,23 @@ def export(
     ] = None,
     target: Annotated[str, typer.Option(help="portable, cpu-int8, cuda-fp16 or tensorrt-int8.")] = "portable",
 ) -> None:
-    """Freeze a finished run, write it as ONNX, prove the file on the test data, and print the certificate."""
-    with _busy("freezing ..."):
+    """Freeze a finished run, write it as ONNX, prove the file on the test data, and print the certificate.
+
+    A model that branches on values becomes a file for each of its regions, proven on what the example gave it.
+    """
+    with busy("freezing ..."):
         from frostline.exporting import export as export_graph
 
         binary, test = finished(run)
     path = out or run / ("model.onnx" if target == "portable" else f"model-{Path(target).name}.onnx")
-    with _busy("writing and proving ..."):
-        certificate = export_graph(binary, path, target=target, inputs=images_of(test))
-    _say(certificate)
-    _say(f"written {path}")
+    for part in binary.parts() if binary.regions else (binary,):
+        name = path.with_name(f"{path.stem}.{part.region}{path.suffix}") if part.region else path
+        with busy("writing and proving ..."):
+            certificate = export_graph(part, name, target=target, inputs=None if part.region else images_of(test))
+        say(certificate)
+        say(f"written {name}")
+    if binary.regions:
+        say("the model's own Python runs between these files, as its forward does between its submodules")
 
 
 @app.command()
@@ -259,11 +268,11 @@ def verify(
     certificate = read_certificate(file)
     session(file, provider="cpu")
     if run is not None:
-        with _busy("freezing, and proving anew ..."):
+        with busy("freezing, and proving anew ..."):
             binary, test = finished(run)
             certificate = verify_file(file, binary, images_of(test), target=certificate.target)
-    _say(certificate)
-    _say(f"{file}: {'proven anew' if run else 'unchanged since it was proven'}")
+    say(certificate)
+    say(f"{file}: {'proven anew' if run else 'unchanged since it was proven'}")
 
 
 @app.command()
@@ -272,8 +281,8 @@ def show(file: ModelFile) -> None:
     from frostline.compiler.contents import contents
     from frostline.compiler.exported import read_certificate
 
-    _say(read_certificate(file))
-    _say(f"\n{contents(file)}")
+    say(read_certificate(file))
+    say(f"\n{contents(file)}")
 
 
 @app.command()
@@ -288,27 +297,7 @@ def bench(
     """Time a file against its float original, in turns; show its nodes, and what limits it."""
     from frostline.benching import bench as bench_file
 
-    _say(bench_file(file, against, provider=provider, threads=threads, batch=batch, seconds=seconds))
-
-
-def _say(what: object, *, err: bool = False) -> None:
-    """Print a text, of which files that others wrote may be the source."""
-    typer.echo(printable(str(what)), err=err)
-
-
-@contextmanager
-def _busy(what: str) -> Iterator[None]:
-    """Show on the terminal what takes its time; nothing where the error output is piped."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.live import Live
-    from rich.spinner import Spinner
-
-    console = Console(stderr=True)
-    with Live(Spinner("dots", what), console=console, transient=True, redirect_stdout=sys.stdout.isatty()):
-        yield
+    say(bench_file(file, against, provider=provider, threads=threads, batch=batch, seconds=seconds))
 
 
 def main() -> None:
@@ -320,5 +309,5 @@ def main() -> None:
         app(standalone_mode=True)
     except FrostlineError as error:
         prefix = "error: " if error.exit_code != _INTERRUPTED else ""
-        _say(f"{prefix}{error}", err=True)
+        say(f"{prefix}{error}", err=True)
         sys.exit(error.exit_code)

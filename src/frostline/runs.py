@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from frostline.errors import CheckpointError, FrostlineError, Offence, UsageError, nearest, offences_of
 from frostline.schedules import ScheduleSpec
+from frostline.terminal import warn
 
 if TYPE_CHECKING:
     from frostline.compiler.graph import Graph
@@ -124,11 +125,6 @@ def finished(folder: Path) -> tuple[Graph, Any]:
         what = Offence(f"step {done} of {program.plan.total_steps}", remedy="run the same `frostline train` again")
         raise CheckpointError(f"the run in {folder} is not done", [what])
     return program.freeze(batches=_inputs(training, spec) if spec.batch_norm else None), test
-
-
-def warn(text: str) -> None:
-    """Say what the user should know on the error output, beside the result."""
-    print(f"warning: {text}", file=sys.stderr)
 
 
 def _inputs(batches: Any, spec: ScheduleSpec) -> Iterator[Any]:

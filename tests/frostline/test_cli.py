@@ -329,6 +329,26 @@ def test_names_that_are_no_text_are_shown_all_the_same(run: Run, tmp_path: Path)
     assert (code, err.splitlines()[1]) == (3, f"  {tmp_path}/\\udcff\\x1b[2J.yaml:1: tags are not part of a spec")
 
 
+def test_a_model_that_branches_on_values_becomes_a_file_for_each_region(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    factories = ["--model", f"{MODULE}:choosing", "--data", f"{MODULE}:data"]
+    code, out, _ = run("plan", SPEC, *factories, "--epochs", 5)
+    assert code == 0
+    assert "in 3 files, one for each region: stem, near, head" in out
+    assert "far.weight outside of the regions: on a branch that the example did not take" in " ".join(out.split())
+    code, out, err = run("train", SPEC, *factories, "--epochs", 5, "--lr", 0.05, "--run", folder)
+    assert code == 0
+    assert (
+        "warning: the model branches on values: it becomes a file for each region (stem, near, head), never one" in err
+    )
+    code, out, _ = run("export", folder)
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("written")] == [
+        f"written {folder}/model.{region}.onnx" for region in ("stem", "near", "head")
+    ]
+    assert run("show", folder / "model.near.onnx")[0] == 0
+
+
 def test_a_message_fits_on_a_screen(run: Run, tmp_path: Path) -> None:
     (tmp_path / "long.yaml").write_text("".join(f"k{index}: 1\n" for index in range(500)) + f"{'x' * 900}: 1\n")
     code, _, err = run("check", tmp_path / "long.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.models.small import Branching, Drawing, Recurrent, chain
+from tests.models.small import Branching, Choosing, Drawing, Recurrent, chain
 
 Batches = list[tuple[Tensor, Tensor]]
 
@@ -50,3 +50,7 @@ def drawing_with_example() -> tuple[nn.Module, tuple[Tensor, ...]]:
 
 def drawing() -> nn.Module:
     return nn.Sequential(nn.Flatten(), Drawing(192, 4))
+
+
+def choosing() -> nn.Module:
+    return Choosing()
