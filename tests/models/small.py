@@ -84,7 +84,7 @@ class Branching(nn.Module):
 
 
 class Choosing(nn.Module):
-    """A branch on a value between submodules, `[n, 3, h, w]` to `[n, 5]`: each of them is captured, the whole is not."""
+    """A branch on a value between submodules, `[n, 3, h, w]` to `[n, 5]`: these are captured, the whole is not."""
 
     def __init__(self) -> None:
         super().__init__()
