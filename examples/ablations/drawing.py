@@ -24,22 +24,25 @@ _COLOURS = ("#0072b2", "#d55e00")
 
 
 def draw(lines: Sequence[Line], picture: Path) -> None:
-    """Draw every study that has results on digits, of the first budget in the file. Raises FileError for none."""
+    """Draw every study that has results on digits, a panel for each budget. Raises FileError for none."""
     import matplotlib
     from matplotlib.figure import Figure
 
     lines = [line for line in current(lines) if line["data"] == "digits"]
-    lines = [line for line in lines if (line["epochs"], line["width"]) == (lines[0]["epochs"], lines[0]["width"])]
-    answers = {name: answer(study, lines, "digits") for name, study in STUDIES.items()}
-    drawn = [name for name, found in answers.items() if found]
+    drawn: list[tuple[str, str, Answer]] = []
+    for epochs, width in dict.fromkeys((line["epochs"], line["width"]) for line in lines):
+        own = [line for line in lines if (line["epochs"], line["width"]) == (epochs, width)]
+        answers = {name: answer(study, own, "digits") for name, study in STUDIES.items()}
+        drawn += [(name, f"{epochs} epochs", found) for name, found in answers.items() if found]
     if not drawn:
         raise FileError("there is nothing to draw", [Offence("no results on digits", None, "run a study first")])
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         figure = Figure((12, 3.9 * -(-len(drawn) // 2)), layout="constrained")
         panels = figure.subplots(-(-len(drawn) // 2), 2, squeeze=False).flatten()
-        for panel, name in zip(panels, drawn, strict=False):
-            (_gain if name == "depth" else _dots)(panel, name, answers[name])
+        for panel, (name, budget, found) in zip(panels, drawn, strict=False):
+            (_gain if name == "depth" else _dots)(panel, name, found)
+            panel.set_title(f"{STUDIES[name].question} {budget}", loc="left", fontsize=11)
             panel.spines[["top", "right"]].set_visible(False)
         for panel in panels[len(drawn) :]:
             panel.set_visible(False)
@@ -68,7 +71,6 @@ def _gain(panel: Axes, name: str, found: Answer) -> None:
     panel.xaxis.set_major_formatter("{x:.0f}")
     panel.set_xlabel("binary layers")
     panel.set_ylabel(f"points above {BASELINE}")
-    panel.set_title(study.question, loc="left", fontsize=11)
     panel.legend(frameon=False, fontsize=8)
 
 
@@ -90,5 +92,4 @@ def _dots(panel: Axes, name: str, found: Answer) -> None:
     panel.set_xticks(range(len(methods)), [method.replace(" + ", "\n+ ") for method in methods], fontsize=8)
     panel.set_xlim(-0.5, len(methods) - 0.5)
     panel.set_ylabel("test accuracy, %")
-    panel.set_title(STUDIES[name].question, loc="left", fontsize=11)
     panel.legend(frameon=False, fontsize=8)

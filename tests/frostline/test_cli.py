@@ -146,7 +146,6 @@ MODULE = "tests.models.factories"
         (planning("nowhere:none"), 2, "No module named 'nowhere'\n    -> modules are found from the current folder"),
         (planning("nowhere.at_all:none"), 2, "'nowhere'\n    -> modules are found from the current folder"),
         (planning(f"{MODULE}:importing"), 2, "'missing'\n    -> install the package that brings missing; a module"),
-        (planning("tests.models.needy:none"), 2, "needy.py:1: ModuleNotFoundError: No module named 'absent'\n    ->"),
         (planning("nowhere"), 2, "write it as module:function"),
         (planning(f"{MODULE}:number"), 2, "it should return a torch.nn.Module"),
         (planning(f"{MODULE}:broken"), 2, "tests/models/factories.py:22: ValueError: no such thing"),
@@ -347,6 +346,17 @@ def test_a_model_that_branches_on_values_becomes_a_file_for_each_region(run: Run
         f"written {folder}/model.{region}.onnx" for region in ("stem", "near", "head")
     ]
     assert run("show", folder / "model.near.onnx")[0] == 0
+
+
+def test_what_a_factory_itself_cannot_import_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needy.py").write_text("import absent\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    code, _, err = run(*planning("needy:none"))
+    assert code == 2
+    assert "needy.py:1: ModuleNotFoundError: No module named 'absent'\n    -> " in err
+    assert "absent" in err.splitlines()[-1]
 
 
 def test_a_message_fits_on_a_screen(run: Run, tmp_path: Path) -> None:

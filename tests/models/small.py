@@ -83,20 +83,6 @@ class Branching(nn.Module):
         return x
 
 
-class Choosing(nn.Module):
-    """A branch on a value between submodules, `[n, 3, h, w]` to `[n, 5]`: these are captured, the whole is not."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.near, self.far = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 1)
-        self.head = nn.Linear(6, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        x = self.near(x) if float(x.detach().abs().mean()) < 1e6 else self.far(x)
-        return self.head(x.mean((2, 3)))
-
-
 class Moody(nn.Module):
     """A flag that the minimal tracer would bake in."""
 
@@ -241,3 +227,17 @@ class LayerDrop(nn.Module):
 def gradient_of(frozen: object, tail: object = None) -> Gradient:
     """The gradient that a spec's words say."""
     return Gradient.model_validate({"frozen": frozen, "tail": tail})
+
+
+class Choosing(nn.Module):
+    """A branch on a value between submodules, `[n, 3, h, w]` to `[n, 5]`: these are captured, the whole is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.near, self.far = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 6, 1)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.near(x) if float(x.detach().abs().mean()) < 1e6 else self.far(x)
+        return self.head(x.mean((2, 3)))

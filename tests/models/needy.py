@@ -1,1 +1,0 @@
-import absent  # type: ignore[import-not-found]  # noqa: F401
