@@ -36,6 +36,10 @@ def main(path: str) -> None:
         state = accelerator.unwrap_model(net).state_dict()
         torch.save({"masks": everywhere, "net": state, "kind": type(net).__name__}, path)
         made.freeze()
+    # A rank that leaves while another still works, or whose net outlives the group, can abort in gloo's threads.
+    accelerator.wait_for_everyone()
+    del net, optimizer, loader
+    accelerator.free_memory()
     accelerator.end_training()
 
 
