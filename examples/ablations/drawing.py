@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from examples.ablations.reports import Answer, answer, current
+from examples.ablations.reports import Answer, answer, current, is_whole
 from examples.ablations.studies import STUDIES
 from examples.results import Line
 from frostline.compiler.files import replacing
@@ -30,10 +30,15 @@ def draw(lines: Sequence[Line], picture: Path) -> None:
 
     lines = [line for line in current(lines) if line["data"] == "digits"]
     drawn: list[tuple[str, str, Answer]] = []
-    for epochs, width in dict.fromkeys((line["epochs"], line["width"]) for line in lines):
+    budgets = dict.fromkeys((line["epochs"], line["width"]) for line in lines)
+    for epochs, width in budgets:
         own = [line for line in lines if (line["epochs"], line["width"]) == (epochs, width)]
         answers = {name: answer(study, own, "digits") for name, study in STUDIES.items()}
-        drawn += [(name, f"{epochs} epochs", found) for name, found in answers.items() if found]
+        drawn += [
+            (name, f"{epochs} epochs", found)
+            for name, found in answers.items()
+            if found and ((epochs, width) == next(iter(budgets)) or is_whole(STUDIES[name], found))
+        ]
     if not drawn:
         raise FileError("there is nothing to draw", [Offence("no results on digits", None, "run a study first")])
     with matplotlib.rc_context():

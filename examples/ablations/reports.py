@@ -34,6 +34,12 @@ def answer(study: Study, lines: Sequence[Line], data: str) -> Answer:
     return {network: methods for network, methods in found.items() if len(methods) > 1}
 
 
+def is_whole(study: Study, found: Answer) -> bool:
+    """Whether some network was tried in every way. Studies share cells: at a budget that another was run with, one may
+    have a few, which do not answer its question."""
+    return any(row.keys() >= set(study.methods) for row in found.values())
+
+
 def tables(lines: Sequence[Line]) -> str:
     """The text of all tables, in Markdown."""
     lines = current(lines)
@@ -43,7 +49,7 @@ def tables(lines: Sequence[Line]) -> str:
         own = [line for line in lines if (line["data"], line["epochs"], line["width"]) == (data, epochs, width)]
         for name, study in STUDIES.items():
             found = answer(study, own, data)
-            if found:
+            if found and ((data, epochs, width) == next(iter(budgets)) or is_whole(study, found)):
                 used = [line for line in own if line["method"] in found.get(line["network"], {})]
                 parts.append(_table(name, study, found, used))
     return "\n\n".join(parts)
