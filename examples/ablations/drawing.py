@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from examples.ablations.reports import Answer, answer, current, is_whole
+from examples.ablations.reports import Answer, answers, current
 from examples.ablations.studies import STUDIES
 from examples.results import Line
 from frostline.compiler.files import replacing
@@ -29,16 +29,7 @@ def draw(lines: Sequence[Line], picture: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = [line for line in current(lines) if line["data"] == "digits"]
-    drawn: list[tuple[str, str, Answer]] = []
-    budgets = dict.fromkeys((line["epochs"], line["width"]) for line in lines)
-    for epochs, width in budgets:
-        own = [line for line in lines if (line["epochs"], line["width"]) == (epochs, width)]
-        answers = {name: answer(study, own, "digits") for name, study in STUDIES.items()}
-        drawn += [
-            (name, f"{epochs} epochs", found)
-            for name, found in answers.items()
-            if found and ((epochs, width) == next(iter(budgets)) or is_whole(STUDIES[name], found))
-        ]
+    drawn = [(name, f"{own[0]['epochs']} epochs", found) for name, found, own in answers(lines)]
     if not drawn:
         raise FileError("there is nothing to draw", [Offence("no results on digits", None, "run a study first")])
     with matplotlib.rc_context():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import mean
+from typing import Any
 
 from examples.ablations.cells import Cell
 from examples.ablations.studies import METHODS, STUDIES, Study
@@ -34,25 +35,28 @@ def answer(study: Study, lines: Sequence[Line], data: str) -> Answer:
     return {network: methods for network, methods in found.items() if len(methods) > 1}
 
 
-def is_whole(study: Study, found: Answer) -> bool:
-    """Whether some network was tried in every way. Studies share cells: at a budget that another was run with, one may
-    have a few, which do not answer its question."""
-    return any(row.keys() >= set(study.methods) for row in found.values())
+def answers(lines: Sequence[Line]) -> Iterator[tuple[str, Answer, list[Line]]]:
+    """What every study found at every budget, with the lines of that budget; the first budget's come first.
+
+    Studies share cells: at a later budget one may have a few of them, which do not answer its question. It is left out
+    there, unless some network was tried in all of its ways.
+    """
+    groups: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line["data"], line["epochs"], line["width"]), []).append(line)
+    for place, ((data, *_), own) in enumerate(groups.items()):
+        for name, study in STUDIES.items():
+            found = answer(study, own, data)
+            if found and (place == 0 or any(row.keys() >= set(study.methods) for row in found.values())):
+                yield name, found, own
 
 
 def tables(lines: Sequence[Line]) -> str:
     """The text of all tables, in Markdown."""
-    lines = current(lines)
-    budgets = dict.fromkeys((line["data"], line["epochs"], line["width"]) for line in lines)
-    parts = []
-    for data, epochs, width in budgets:
-        own = [line for line in lines if (line["data"], line["epochs"], line["width"]) == (data, epochs, width)]
-        for name, study in STUDIES.items():
-            found = answer(study, own, data)
-            if found and ((data, epochs, width) == next(iter(budgets)) or is_whole(study, found)):
-                used = [line for line in own if line["method"] in found.get(line["network"], {})]
-                parts.append(_table(name, study, found, used))
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        _table(name, STUDIES[name], found, [line for line in own if line["method"] in found.get(line["network"], {})])
+        for name, found, own in answers(current(lines))
+    )
 
 
 def _table(name: str, study: Study, found: Answer, used: Sequence[Line]) -> str:
