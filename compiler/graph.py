@@ -112,6 +112,11 @@ class Graph:
     def nodes(self) -> Iterable[fx.Node]:
         return self.module.graph.nodes
 
+    @property
+    def separate_regions(self) -> tuple[str, ...]:
+        """The regions that are shipped as files of their own: all, unless eval mode is one graph."""
+        return () if self.evaluating else tuple(self.regions)
+
     def parts(self) -> tuple[Graph, ...]:
         """The graphs that it consists of, in the order in which they run: itself, or its regions; each
         before the closed modules that it calls."""

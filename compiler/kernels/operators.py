@@ -6,6 +6,8 @@ unpacked weights. Tracing with fake tensors asks for shapes alone.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -124,36 +126,13 @@ def _(x: Tensor, bits: Tensor, inputs: int, operand: str, site: str) -> Tensor:
 
 
 @binary_conv.register_fake
-def _(
-    x: Tensor,
-    bits: Tensor,
-    inputs: int,
-    kernel_shape: list[int],
-    strides: list[int],
-    pads: list[int],
-    dilations: list[int],
-    group: int,
-    operand: str,
-    site: str,
-) -> Tensor:
-    return x.new_empty((x.shape[0], bits.shape[0], *_sizes(x, kernel_shape, strides, pads, dilations)))
+def _(x: Tensor, bits: Tensor, inputs: int, *window: Any) -> Tensor:
+    return x.new_empty((x.shape[0], bits.shape[0], *_sizes(x, *window[:4])))
 
 
 @binary_narrow_conv.register_fake
-def _(
-    x: Tensor,
-    bits: Tensor,
-    inputs: int,
-    shape: list[int],
-    kernel_shape: list[int],
-    strides: list[int],
-    pads: list[int],
-    dilations: list[int],
-    group: int,
-    operand: str,
-    site: str,
-) -> Tensor:
-    return x.new_empty((x.shape[0], shape[0], *_sizes(x, kernel_shape, strides, pads, dilations)))
+def _(x: Tensor, bits: Tensor, inputs: int, shape: list[int], *window: Any) -> Tensor:
+    return x.new_empty((x.shape[0], shape[0], *_sizes(x, *window[:4])))
 
 
 def _sizes(x: Tensor, kernel: list[int], strides: list[int], pads: list[int], dilations: list[int]) -> list[int]:

@@ -132,8 +132,8 @@ def amounts(program: Program) -> Amounts:
     }
     graph += _NARROW * bool(narrow)
     file_bytes = tensors + sum(_packed(turn, turn.site.name in narrow) for turn in weights) + graph
-    regions = () if program.graph.evaluating else tuple(program.graph.regions)
-    return Amounts(works, program.plan, file_bytes, tensors + floats + graph, parameters, regions)
+    float_bytes = tensors + floats + graph
+    return Amounts(works, program.plan, file_bytes, float_bytes, parameters, program.graph.separate_regions)
 
 
 def share(part: int, whole: int) -> str:

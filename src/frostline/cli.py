@@ -178,7 +178,6 @@ def train(
     The history shows the test accuracy of the network as it is, masked, and as if every site were binary already.
     Ctrl-C saves; the same command goes on where it was, also after `kill -9`.
     """
-    from frostline.amounts import amounts
     from frostline.training import fit
 
     schedule = load_spec(spec)
@@ -188,7 +187,7 @@ def train(
     optimizer = optimizer_of(program, recipe)
     if begin_run(run, schedule, recipe):
         say(program.plan)
-        if regions := amounts(program).regions:
+        if regions := program.graph.separate_regions:
             warn(f"the model branches on values: it becomes a file for each region ({', '.join(regions)}), never one")
     elif edited_spec and (differences := edit_run(run, program, recipe)):
         say(f"the run goes on under another plan:\n{differences}\n")

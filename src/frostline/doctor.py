@@ -71,8 +71,10 @@ def _of_attempt(attempt: Attempt, verdict: str) -> Iterator[str]:
     if graph.regions:
         yield f"  regions: {', '.join(graph.regions)}"
         yield "  a branch that the example did not take was not seen"
-        whole = "eval mode is captured whole, and can be one ONNX file"
-        yield f"  {whole if graph.evaluating else 'each region can be an ONNX file, the whole cannot'}"
+        if graph.separate_regions:
+            yield "  each region can be an ONNX file, the whole cannot"
+        else:
+            yield "  eval mode is captured whole, and can be one ONNX file"
 
 
 def _listed(parts: list[Any]) -> str:

@@ -22,7 +22,8 @@ from frostline.compiler.net import modes_of
 from frostline.divergence import turning
 from frostline.errors import CheckpointError, FileError, FrostlineError, Offence, UsageError, first_line
 from frostline.program import Program
-from frostline.records import Record, complaints, read, write_records, written
+from frostline.records import Record, read, write_records, written
+from frostline.tables import complaints
 
 
 @dataclass

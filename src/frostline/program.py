@@ -248,7 +248,7 @@ def compile(
     graph = capture(model, example_inputs, example_kwargs)
     found = tuple(sites(graph))
     planned = plan(spec, found, total_steps, steps_per_epoch, unreached(graph))
-    if spec.batch_norm is not None and graph.regions and graph.evaluating is None:
+    if spec.batch_norm is not None and graph.separate_regions:
         remedy = "leave it out: the model was captured in regions, which its inputs do not fit"
         what = Offence("BatchNorm cannot be estimated anew in this model", spec.where("batch_norm"), remedy)
         raise PlanError("the plan cannot be made", [what])

@@ -5,33 +5,25 @@ A row is a step and a site, not a step and a depth: a depth is a sum over its si
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import hypot
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
-from frostline.compiler.files import replacing, whole
+from frostline import tables
 from frostline.errors import FileError, Offence
+from frostline.tables import Row, Share, Step
 
-Step = Annotated[int, Field(ge=0, lt=2**53)]
-"""Every one of them is a float as well, to the bit: pictures are drawn in floats."""
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 MaybeShare = Annotated[Share | None, BeforeValidator(lambda cell: None if cell == "" else cell)]
 """A share, or an empty cell."""
 
-_BEYOND = "cells beyond the last column"
 
-
-class Record(BaseModel):
+class Record(Row):
     """One site at one recorded step; a recorded step has a row for every site."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: Step
     """The optimizer steps that are done."""
@@ -87,11 +79,7 @@ def edges_of(steps: Sequence[int]) -> list[int]:
 
 def written(records: Iterable[Record]) -> str:
     """Records as the text of a CSV file, every number to the bit."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Record.model_fields)
-    writer.writerows([cell for _, cell in record] for record in records)
-    return text.getvalue()
+    return tables.written(Record, records)
 
 
 def read(text: str, source: str) -> list[Record]:
@@ -99,55 +87,23 @@ def read(text: str, source: str) -> list[Record]:
 
     Raises FileError with every damaged line, as `source:line`.
     """
-    rows = csv.DictReader(io.StringIO(text), restkey=_BEYOND)
-    headline = f"{source} is not the table of a probe"
-    columns = list(Record.model_fields)
-    try:
-        if list(rows.fieldnames or ()) != columns:
-            raise FileError(headline, [Offence(f"its first line is not {','.join(columns)}", f"{source}:1")])
-        records, faults = [], []
-        seen: set[tuple[int, str]] = set()
-        for row in rows:
-            where = f"{source}:{rows.line_num}"
-            try:
-                record = Record.model_validate(row)
-            except ValidationError as error:
-                faults += [Offence(what, where) for what in complaints(error)]
-                continue
-            if (record.step, record.site) in seen:
-                faults.append(Offence(f"{record.site} has a row for step {record.step} already", where))
-            seen.add((record.step, record.site))
-            records.append(record)
-    except csv.Error as error:
-        raise FileError(headline, [Offence(str(error), f"{source}:{rows.line_num}")]) from error
+    rows = tables.parsed(Record, text, source, "the table of a probe")
+    seen: set[tuple[int, str]] = set()
+    faults = []
+    for where, record in rows:
+        if (record.step, record.site) in seen:
+            faults.append(Offence(f"{record.site} has a row for step {record.step} already", where))
+        seen.add((record.step, record.site))
     if faults:
         raise FileError(f"{source} is damaged", faults)
-    return records
+    return [record for _, record in rows]
 
 
 def read_records(path: str | Path) -> list[Record]:
     """The records in a file. Raises FileError when it cannot be read or is damaged, with every line that is."""
-    try:
-        text = whole(path).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise FileError(f"cannot read {path}", [Offence(what or str(error))]) from error
-    return read(text, str(path))
+    return read(tables.text_of(path), str(path))
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Write a file, whole or not at all. Raises FileError when it cannot be written."""
-    with replacing(path) as part:
-        part.write_text(written(records), encoding="utf-8")
-
-
-def complaints(error: ValidationError) -> Iterator[str]:
-    """What is wrong with the columns of one row."""
-    for fault in error.errors():
-        column, given = fault["loc"][0], fault["input"]
-        if column == _BEYOND:
-            yield "it has more cells than the first line"
-        elif given is None or fault["type"] == "missing":
-            yield f"{column} is missing"
-        else:
-            yield f"{column} is {given!r}: {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+    tables.write(path, Record, records)

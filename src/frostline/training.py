@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,8 @@ def _record(run: _Run, sample: tuple[Tensor, Tensor]) -> None:
 def _measure(program: Program, test: Batches, epoch: int, loss: float, device: torch.device) -> Epoch:
     window = program.plan.window_at(program.step - 1)
     masked, binary = accuracies(program, test, device)
-    return Epoch(epoch, program.step, window.label if window else "", loss, masked, binary)
+    label = window.label if window else ""
+    return Epoch(epoch=epoch, step=program.step, window=label, loss=loss, masked=masked, binary=binary)
 
 
 def _save(run: _Run, history: list[Epoch]) -> None:
@@ -173,7 +174,7 @@ def _save(run: _Run, history: list[Epoch]) -> None:
         "program": run.program.state_dict(),
         "net": run.program.net.state_dict(),
         "optimizer": run.optimizer.state_dict(),
-        "history": [asdict(row) for row in history],
+        "history": [row.model_dump() for row in history],
         "random": random_state(),
     }
     if run.probe:

@@ -7,7 +7,10 @@ import pytest
 from frostline.errors import FileError
 from frostline.history import Epoch, read_history, write_history
 
-HISTORY = [Epoch(1, 21, "depth 2", 1.25, 0.8765432109876543, 0.5), Epoch(2, 42, "", 0.1 + 0.2, 0.9, 0.9)]
+HISTORY = [
+    Epoch(epoch=1, step=21, window="depth 2", loss=1.25, masked=0.8765432109876543, binary=0.5),
+    Epoch(epoch=2, step=42, window="", loss=0.1 + 0.2, masked=0.9, binary=0.9),
+]
 
 
 def test_what_is_written_is_read_to_the_bit(tmp_path: Path) -> None:
@@ -33,7 +36,7 @@ def test_every_damaged_line_is_told(tmp_path: Path) -> None:
 def test_another_table_is_told(tmp_path: Path) -> None:
     path = tmp_path / "history.csv"
     path.write_text("epoch,step,window,loss,masked\n1,21,depth 2,1.25,0.5\n")
-    with pytest.raises(FileError, match=r"history.csv:2: binary is missing"):
+    with pytest.raises(FileError, match=r"history.csv:1: its first line is not epoch,step,window,loss,masked,binary"):
         read_history(path)
 
 

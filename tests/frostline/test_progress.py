@@ -11,7 +11,8 @@ import frostline as fl
 from frostline.history import Epoch
 from frostline.progress import progress, row, status
 
-HISTORY = [Epoch(1, 20, "depth 2", 1.25, 0.876, 0.5)]
+EPOCH = Epoch(epoch=1, step=20, window="depth 2", loss=1.25, masked=0.876, binary=0.5)
+HISTORY = [EPOCH]
 
 
 @pytest.fixture
@@ -55,5 +56,5 @@ def test_columns_stand_under_each_other_whatever_a_window_is_called() -> None:
     model = nn.Sequential(*(module for _ in range(4) for module in (nn.Linear(4, 4), nn.Hardtanh())))
     spec = fl.edit_spec(fl.load_spec("stompp"), {"progression.order": ["2.weight", "4.*", "*"]})
     plan = fl.compile(model, spec, (torch.randn(2, 4),), total_steps=100).plan
-    rows = [row(Epoch(1, 20, label, 1.25, 0.876, 0.5), plan) for label in ("2.weight", "4.*", "*", "")]
+    rows = [row(EPOCH.model_copy(update={"window": label}), plan) for label in ("2.weight", "4.*", "*", "")]
     assert len({line.index("loss") for line in rows}) == 1
