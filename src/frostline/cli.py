@@ -118,7 +118,8 @@ def plan(
     input: Annotated[str | None, typer.Option(metavar="2x3x32x32", help="The shape of an example input.")] = None,
     data: Annotated[str | None, DataOption] = None,
     draw: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A page (.html), or the progression chart (.png, .svg, .pdf).")
+        Path | None,
+        typer.Option("--draw", "--html", metavar="FILE", help="A page (.html), or the chart (.png, .svg, .pdf)."),
     ] = None,
     against: Annotated[Path | None, typer.Option(metavar="SPEC", help="Another spec: show what it does else.")] = None,
 ) -> None:

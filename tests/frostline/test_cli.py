@@ -117,7 +117,7 @@ def test_plan_with_an_input_or_with_data(run: Run) -> None:
 
 def test_a_plan_is_drawn_and_compared(run: Run, tmp_path: Path) -> None:
     words = ["plan", SPEC, *FACTORIES[:2], "--input", "2x3x8x8", "--steps", 1000]
-    code, out, _ = run(*words, "--against", "reverse", "--draw", tmp_path / "plan.html")
+    code, out, _ = run(*words, "--against", "reverse", "--html", tmp_path / "plan.html")
     assert code == 0
     assert "progression.order  forward" in out
     assert "of them on bits" in out

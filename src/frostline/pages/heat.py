@@ -60,14 +60,16 @@ def _drawn(
 ) -> Heat:
     depths, recorded = depths_of(records), steps_of(records)
     edges = edges_of(recorded)
-    end = max(last, edges[-1])
+    end = max(last, recorded[-1]) or edges[-1]
     left, right, top = 52.0, 968.0, 8.0
     height = min(max(260 / len(depths), 3.0), 26.0)
     x, bottom = scale(0, end, left, right), top + height * len(depths)
-    stops = dict(zip(recorded, [*edges[1:-1], end], strict=True))
+    stops = dict(zip(recorded, [*edges[1:-1], min(edges[-1], end)], strict=True))
     rows = {depth: round(top + height * index, 2) for index, depth in enumerate(depths)}
     cells: dict[int | None, list[str]] = defaultdict(list)
     for (depth, step), share in sorted(shares.items()):
+        if stops[step] == step:
+            continue  # recorded after the last step: nothing lies behind it
         wide = round(x(stops[step]) - x(step), 2)
         shade = None if share is None else round(share * (_SHADES - 1))
         cells[shade].append(f"M{x(step)} {rows[depth]}h{wide}v{height:.2f}h-{wide}z")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import frostline as fl
 from frostline.benching import Bench, Contestant, Node
 from frostline.errors import CheckpointError, FileError
 from frostline.pages import Story, write_report_page
-from frostline.pages.heat import blockade, flips
+from frostline.pages.heat import Heat, blockade, flips
 from frostline.records import Record
 from frostline.reporting import report
 from frostline.runs import Recipe, begin_run, finished, images_of, optimizer_of, program_of
@@ -117,3 +118,16 @@ def test_a_gradient_of_exactly_0_is_drawn_apart() -> None:
     assert flipped.high == "10.00%"
     assert all(path.startswith("M52.0 ") for _, path in flipped.paths)  # from the record before to this one
     assert flips(records[:2], 10) is None
+
+
+def right_edge(drawn: Heat | None) -> float:
+    assert drawn is not None
+    cells = re.findall(r"M([\d.]+) [\d.]+h([\d.]+)", "".join(path for _, path in drawn.paths))
+    return max(float(x) + float(wide) for x, wide in cells)
+
+
+def test_maps_end_with_the_run_and_not_beyond_what_was_recorded() -> None:
+    whole = [row(step, 1, 0.5, 0.1 if step else None) for step in (0, 5, 10)]
+    assert right_edge(blockade(whole, 10)) == right_edge(flips(whole, 10)) == blockade(whole, 10).right
+    begun = whole[:2]
+    assert right_edge(blockade(begun, 100)) == pytest.approx(143.6)
