@@ -69,6 +69,8 @@ class _Fusion:
     outputs: set[str] = field(init=False)
     held: dict[str, onnx.TensorProto] = field(init=False)
     shapes: dict[str, list[int | str] | None] = field(init=False)
+    pooled: set[str] = field(default_factory=set)
+    """The bits that poolings give."""
 
     def __post_init__(self) -> None:
         graph = self.model.graph
@@ -91,9 +93,9 @@ class _Fusion:
             if node is not None and node.domain == DOMAIN and node.op_type in _PRODUCTS:
                 products[place] = self._ends(_Fused(node, place, node.input[0], floats=node.output[0]))
         by_result = {one.floats: one for one in products.values() if one.floats}
-        bits = {one.bits: one for one in products.values() if one.bits}
+        bits = {one.bits for one in products.values() if one.bits}
         for one in products.values():
-            if one.x in bits:
+            if one.x in bits or one.x in self.pooled:
                 one.packed = True
                 continue
             site = self._node(self.makers.get(one.x), "Binarize")
@@ -117,11 +119,12 @@ class _Fusion:
         """What the integers of a product become, as far as it can be put together with it."""
         node = self._only_reader(one.floats)
         if node is not None and node.op_type == "BinarizeAt" and self._is_one_each(node.input[1:3], one):
-            readers = [self._fusable(place) for place in self.readers.get(node.output[0], [])]
-            fits = all(r is not None and r.op_type == one.node.op_type and _takes_bits(r) for r in readers)
-            if readers and fits and node.output[0] not in self.outputs and self._gives_bits(one):
+            pools = self._pools_behind(node.output[0], one.node.op_type)
+            if pools is not None and self._gives_bits(one):
                 self._absorb(one, node)
                 one.thresholds, one.floats, one.bits = (node.input[1], node.input[2]), "", node.output[0]
+                for place in pools:
+                    self._pool_bits(place)
             return one
         self._absorb_constant(one, "Mul", 0)
         self._absorb_constant(one, "Add", 1)
@@ -142,6 +145,34 @@ class _Fusion:
                 one.limits = self._hold(f"{one.node.output[0]}/limits", np.array(limits, np.float32))
                 one.floats = clip.output[0]
         return one
+
+    def _pools_behind(self, name: str, kind: str) -> list[int] | None:
+        """The places of the max poolings that signs go through on their way to products of one kind; None where
+        anything else reads them."""
+        places = self.readers.get(name, [])
+        if not places or name in self.outputs:
+            return None
+        found: list[int] = []
+        for place in places:
+            reader = self.nodes[place]
+            if reader is not None and reader.op_type == "MaxPool" and kind == "BinaryConv" and _pools_signs(reader):
+                behind = self._pools_behind(reader.output[0], kind)
+                if behind is None:
+                    return None
+                found += [place, *behind]
+            elif (product := self._fusable(place)) is None or product.op_type != kind or not _takes_bits(product):
+                return None
+        return found
+
+    def _pool_bits(self, place: int) -> None:
+        node = self.nodes[place]
+        assert node is not None
+        given = attributes(node)
+        kernel = given["kernel_shape"]
+        pads, strides = given.get("pads", [0] * 2 * len(kernel)), given.get("strides", [1] * len(kernel))
+        window = {"kernel_shape": kernel, "strides": strides, "pads": pads}
+        self.nodes[place] = helper.make_node("PoolBits", node.input, node.output, node.name, domain=DOMAIN, **window)
+        self.pooled.update(node.output)
 
     def _unclipped(self, name: str) -> str:
         """The value that a name is clipped from, where clipping changes no sign."""
@@ -249,7 +280,7 @@ class _Fusion:
         graph.node.extend(_read(found, self.outputs))
         there = {name for node in graph.node for name in node.output}
         infos = [value for value in graph.value_info if value.name in there]
-        bits = {one.bits for one in products.values()}
+        bits = {one.bits for one in products.values()} | self.pooled
         del graph.value_info[:]
         graph.value_info.extend(value for value in infos if value.name not in bits)
 
@@ -261,6 +292,22 @@ def _groups(product: onnx.NodeProto) -> int:
 def _takes_bits(product: onnx.NodeProto) -> bool:
     """Whether the channels of every group fill whole words."""
     return _groups(product) == 1 or int(attributes(product)["inputs"][0]) % 32 == 0
+
+
+def _pools_signs(node: onnx.NodeProto) -> bool:
+    """Whether a max pooling of signs is one of bits: every window holds some of them, and its size has one meaning."""
+    given = attributes(node)
+    kernel = given["kernel_shape"]
+    pads = given.get("pads", [0] * 2 * len(kernel))
+    return (
+        node.domain == ""
+        and len(node.output) == 1
+        and not given.get("ceil_mode", 0)
+        and given.get("auto_pad", b"NOTSET") in (b"NOTSET", "NOTSET")
+        and set(given.get("dilations", [1])) == {1}
+        and len(kernel) <= 3
+        and all(0 <= pad < size for pad, size in zip(pads, [*kernel, *kernel], strict=True))
+    )
 
 
 def _read(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:

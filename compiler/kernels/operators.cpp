@@ -2,7 +2,8 @@
 //
 // `BinaryConv` and `BinaryLinear` are those of an exported file: signs as floats in, integers as floats out. The others
 // stand for several nodes of a file, which `compiler/fusing.py` puts together: `FusedConv` and `FusedLinear` take the
-// float before its sign is taken, `PackedConv` and `PackedLinear` take bits, and all give floats, bits, or both.
+// float before its sign is taken, `PackedConv` and `PackedLinear` take bits, and all give floats, bits, or both. `Pack`
+// gives the bits of floats, and `PoolBits` stands for a max pooling between products.
 
 #include <algorithm>
 #include <cstring>
@@ -10,6 +11,7 @@
 #include <stdexcept>
 
 #include "ort.h"
+#include "pooling.h"
 #include "product.h"
 
 namespace frostline {
@@ -216,68 +218,110 @@ Kind kind(const char* name, bool conv, bool packed, bool fused) {
     return k;
 }
 
-// Packs the signs of floats for operators that take bits: `[n, channels, *pixels]`, or `[..., channels]` of rows.
-struct PackKernel {
-    Api api;
-    int64_t rows;
-};
-
-ort::CustomOp pack_op() {
+// An operator with one input and one output; what it is called and what it takes are its kernel's own.
+template <typename Own>
+ort::CustomOp unary() {
     ort::CustomOp op{};
     op.version = ort::kApiVersion;
-    op.GetName = [](const ort::CustomOp*) { return "Pack"; };
+    op.GetName = [](const ort::CustomOp*) { return Own::kName; };
     op.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
-    op.GetInputType = [](const ort::CustomOp*, size_t) { return ort::kFloat; };
-    op.GetInputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
+    op.GetInputType = [](const ort::CustomOp*, size_t) { return Own::kType; };
     op.GetOutputType = [](const ort::CustomOp*, size_t) { return ort::kUint8; };
-    op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
+    op.GetInputTypeCount = op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
     op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const ort::CustomOp*, size_t) { return ort::kRequired; };
     op.GetInputMemoryType = [](const ort::CustomOp*, size_t) { return 0; };
-    op.KernelDestroy = [](void* kernel) { delete static_cast<PackKernel*>(kernel); };
+    op.KernelDestroy = [](void* kernel) { delete static_cast<Own*>(kernel); };
     op.CreateKernelV2 = [](const ort::CustomOp*, const void* const* table, const OrtKernelInfo* info, void** kernel) {
         const Api api{table};
-        return guarded(api, "Pack", [&] {
-            int64_t rows = 0;
-            ensure(api, api.KernelInfoGetAttribute_int64(info, "rows", &rows));
-            *kernel = new PackKernel{api, rows};
-        });
+        return guarded(api, Own::kName, [&] { *kernel = new Own(api, info); });
     };
     op.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
-        const PackKernel& own = *static_cast<PackKernel*>(kernel);
-        const Api& api = own.api;
-        return guarded(api, "Pack", [&] {
+        const Own& own = *static_cast<Own*>(kernel);
+        return guarded(own.api, Own::kName, [&] {
             const OrtValue* value = nullptr;
-            ensure(api, api.KernelContext_GetInput(context, 0, &value));
-            const Tensor x = tensor(api, value);
-            if (x.shape.size() < (own.rows ? 1 : 2)) throw Failed("x has no channels");
-            const int64_t channels = own.rows ? x.shape.back() : x.shape[1], images = own.rows ? 1 : x.shape[0];
-            std::vector<int64_t> shape = x.shape;
-            if (!own.rows) shape.erase(shape.begin() + 1), shape.push_back(0);
-            shape.back() = words_of(channels) * 4;
-            OrtValue* packed = nullptr;
-            ensure(api, api.KernelContext_GetOutput(context, 0, shape.data(), shape.size(), &packed));
-            void* bits = nullptr;
-            ensure(api, api.GetTensorMutableData(packed, &bits));
-            if (!x.size()) return;
-            const int64_t pixels = x.size() / channels / images;
-            struct Work {
-                const float* x;
-                uint32_t* bits;
-                int64_t channels, pixels;
-                bool rows;
-                const Engine* engine;
-            } work = {static_cast<const float*>(x.data), static_cast<uint32_t*>(bits), channels, pixels, own.rows != 0,
-                      chosen_engine()};
-            const auto call = [](void* data, size_t i) {
-                const Work& w = *static_cast<const Work*>(data);
-                const int64_t at = int64_t(i) * w.pixels;
-                w.engine->pack(w.x + at * w.channels, w.channels, w.pixels, w.rows, w.bits + at * words_of(w.channels));
-            };
-            ensure(api, api.KernelContext_ParallelFor(context, call, size_t(images), 0, &work));
+            ensure(own.api, own.api.KernelContext_GetInput(context, 0, &value));
+            own.compute(context, tensor(own.api, value));
         });
     };
     return op;
 }
+
+uint32_t* bits_out(const Api& api, OrtKernelContext* context, const std::vector<int64_t>& shape) {
+    OrtValue* value = nullptr;
+    ensure(api, api.KernelContext_GetOutput(context, 0, shape.data(), shape.size(), &value));
+    void* bits = nullptr;
+    ensure(api, api.GetTensorMutableData(value, &bits));
+    return static_cast<uint32_t*>(bits);
+}
+
+// Packs the signs of floats for operators that take bits: `[n, channels, *pixels]`, or `[..., channels]` of rows.
+struct Pack {
+    static constexpr const char* kName = "Pack";
+    static constexpr int kType = ort::kFloat;
+    Api api;
+    int64_t rows = 0;
+
+    Pack(const Api& given, const OrtKernelInfo* info) : api(given) { ensure(api, api.KernelInfoGetAttribute_int64(info, "rows", &rows)); }
+
+    void compute(OrtKernelContext* context, const Tensor& x) const {
+        if (x.shape.size() < (rows ? 1 : 2)) throw Failed("x has no channels");
+        const int64_t channels = rows ? x.shape.back() : x.shape[1], images = rows ? 1 : x.shape[0];
+        std::vector<int64_t> shape = x.shape;
+        if (!rows) shape.erase(shape.begin() + 1), shape.push_back(0);
+        shape.back() = words_of(channels) * 4;
+        uint32_t* bits = bits_out(api, context, shape);
+        if (!x.size()) return;
+        struct Work {
+            const float* x;
+            uint32_t* bits;
+            int64_t channels, pixels;
+            bool rows;
+            const Engine* engine;
+        } work = {static_cast<const float*>(x.data), bits, channels, x.size() / channels / images, rows != 0, chosen_engine()};
+        const auto call = [](void* data, size_t i) {
+            const Work& w = *static_cast<const Work*>(data);
+            const int64_t at = int64_t(i) * w.pixels;
+            w.engine->pack(w.x + at * w.channels, w.channels, w.pixels, w.rows, w.bits + at * words_of(w.channels));
+        };
+        ensure(api, api.KernelContext_ParallelFor(context, call, size_t(images), 0, &work));
+    }
+};
+
+// Max pooling of packed signs, `[n, *pixels, bytes]`.
+struct PoolBits {
+    static constexpr const char* kName = "PoolBits";
+    static constexpr int kType = ort::kUint8;
+    Api api;
+    size_t axes;
+    BitPool pool;
+
+    PoolBits(const Api& given, const OrtKernelInfo* info)
+        : api(given), axes(numbers(api, info, "kernel_shape").size()),
+          pool(numbers(api, info, "kernel_shape"), numbers(api, info, "strides"), numbers(api, info, "pads")) {}
+
+    void compute(OrtKernelContext* context, const Tensor& x) const {
+        if (x.shape.size() != axes + 2 || x.shape.back() % 4) throw Failed("x has other axes than its window");
+        std::vector<int64_t> in(kAxes - axes, 1);
+        in.insert(in.end(), x.shape.begin() + 1, x.shape.end() - 1);
+        const std::vector<int64_t> out = pool.out_sizes(in);
+        std::vector<int64_t> shape = {x.shape[0]};
+        shape.insert(shape.end(), out.end() - int64_t(axes), out.end()), shape.push_back(x.shape.back());
+        uint32_t* bits = bits_out(api, context, shape);
+        if (!x.size()) return;
+        struct Work {
+            const BitPool& pool;
+            const uint32_t* x;
+            uint32_t* y;
+            const std::vector<int64_t>& in;
+            int64_t words, pixels_in, pixels_out;
+        } work = {pool, static_cast<const uint32_t*>(x.data), bits, in, x.shape.back() / 4, in[0] * in[1] * in[2], out[0] * out[1] * out[2]};
+        const auto call = [](void* data, size_t i) {
+            const Work& w = *static_cast<const Work*>(data);
+            w.pool.run(w.x + int64_t(i) * w.pixels_in * w.words, w.in, w.words, w.y + int64_t(i) * w.pixels_out * w.words);
+        };
+        ensure(api, api.KernelContext_ParallelFor(context, call, size_t(x.shape[0]), 0, &work));
+    }
+};
 
 }  // namespace
 }  // namespace frostline
@@ -289,7 +333,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
         kind("FusedConv", true, false, true),   kind("FusedLinear", false, false, true),
         kind("PackedConv", true, true, true),   kind("PackedLinear", false, true, true),
     };
-    static const ort::CustomOp pack = pack_op();
+    static const ort::CustomOp others[] = {unary<Pack>(), unary<PoolBits>()};
     const void* const* table = base->GetApi(ort::kApiVersion);
     if (!table) {  // an older runtime: its first table has what makes a status
         const Api old{base->GetApi(1)};
@@ -302,6 +346,7 @@ extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(O
     if (OrtStatus* status = api.CreateCustomOpDomain("frostline", &domain)) return status;
     for (const Kind& one : kinds)
         if (OrtStatus* status = api.CustomOpDomain_Add(domain, static_cast<const ort::CustomOp*>(&one))) return status;
-    if (OrtStatus* status = api.CustomOpDomain_Add(domain, &pack)) return status;
+    for (const ort::CustomOp& one : others)
+        if (OrtStatus* status = api.CustomOpDomain_Add(domain, &one)) return status;
     return api.AddCustomOpDomain(options, domain);
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper, parser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper, parser
 from torch import Tensor, nn
 
 import frostline as fl
@@ -84,6 +87,21 @@ class Grouped(nn.Module):
         return self.d(x)
 
 
+class Pooled(nn.Module):
+    """Max poolings after one another, and two convolutions that read what they give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(4, 40, 3, padding=1, bias=False)
+        self.norm, self.act = nn.BatchNorm2d(40), nn.Hardtanh()
+        self.pools = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((1, 2), 1))
+        self.b, self.c = nn.Conv2d(40, 3, 1, bias=False), nn.Conv2d(40, 3, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pools(self.act(self.norm(self.a(x))))
+        return self.b(x) - self.c(x)
+
+
 def kinds(model: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in model.graph.node if node.domain == DOMAIN]
 
@@ -110,7 +128,8 @@ NETWORKS: list[tuple[Callable[[], nn.Module], tuple[int, ...], list[str], list[s
     (Shortcut, (4, 6, 6), [], ["FusedConv", "BinarizeAt", "FusedConv", "PackedConv"]),
     (Flattened, (4, 6, 6), [], ["FusedConv", "BinarizeAt", "FusedLinear"]),
     (Tokens, (7, 5), [], ["FusedLinear", "PackedLinear"]),
-    (lambda: conv(nn.BatchNorm2d(8), nn.MaxPool2d(2)), (4, 9, 9), [], ["FusedConv", "BinarizeAt", "FusedConv"]),
+    (lambda: conv(nn.BatchNorm2d(8), nn.MaxPool2d(2)), (4, 9, 9), [], ["FusedConv", "PoolBits", "PackedConv"]),
+    (Pooled, (4, 11, 9), [], ["FusedConv", "PoolBits", "PoolBits", "PackedConv", "PackedConv"]),
 ]
 
 
@@ -259,6 +278,25 @@ BY_HAND: dict[str, tuple[str, str]] = {
                      else_branch = e () => (float[n, 8, h, w] d) { d = Neg(q) }>""",
     ),
     "a factor that a caller may give": (f"({IMAGE}, float[8, 1, 1] factor) => ({RESULT})", "y = Mul(p, factor)"),
+    **{
+        f"a pooling {what}": (
+            f"(float[n, 8, h, w] x) => (float[n, 8, u, v] y{', float[n, 8, u, v] d' if kept else ''})",
+            f"c = frostline.BinarizeAt(p, thresholds, high) d = MaxPool<{window}>(c) y = CONV(d, v)",
+        )
+        for what, window, kept in (
+            ("of whole windows", "kernel_shape = [2, 2]", False),
+            ("that pads", "kernel_shape = [3, 2], strides = [2, 1], pads = [2, 0, 1, 1]", False),
+            ("that leaves room between what it takes", "kernel_shape = [2, 2], dilations = [2, 1]", False),
+            ("that rounds its size up", "kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1", False),
+            ("that pads by itself", 'kernel_shape = [2, 2], auto_pad = "SAME_LOWER"', False),
+            ("that is given", "kernel_shape = [2, 2]", True),
+        )
+    },
+    "a pooling that says which": (
+        "(float[n, 8, h, w] x) => (float[n, 8, u, v] y, int64[n, 8, u, v] e)",
+        """c = frostline.BinarizeAt(p, thresholds, high) d, e = MaxPool<kernel_shape = [2, 2]>(c)
+           y = CONV(d, v)""",
+    ),
     "no images": ("(float[0, 8, h, w] x) => (float[0, 8, h, w] y)", "y = Mul(p, factor)"),
 }
 
@@ -279,3 +317,60 @@ def test_nodes_that_look_as_if_they_could_be_put_together(signature: str, body: 
     for expected, found in zip(stock.run(None, given), own.run(None, given), strict=True):
         assert np.array_equal(found, expected, equal_nan=True)
         assert np.array_equal(np.signbit(found), np.signbit(expected))
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), axes=st.integers(1, 3))
+def test_poolings_of_bits_over_any_window(
+    data: st.DataObject, axes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    kernel = data.draw(st.lists(st.integers(1, 3), min_size=axes, max_size=axes))
+    strides = data.draw(st.lists(st.integers(1, 3), min_size=axes, max_size=axes))
+    pads = [data.draw(st.integers(0, size - 1)) for size in (*kernel, *kernel)]
+    sizes = [data.draw(st.integers(size, 5)) for size in kernel]
+    batch, channels = data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 31, 32, 33, 70]))
+    ones: dict[str, Any] = {
+        "kernel_shape": [1] * axes,
+        "strides": [1] * axes,
+        "pads": [0] * 2 * axes,
+        "dilations": [1] * axes,
+        "group": 1,
+    }
+
+    def product(*names: str) -> onnx.NodeProto:
+        node = helper.make_node("BinaryConv", names[:2], names[2:], domain=DOMAIN, **ones)
+        node.attribute.append(helper.make_attribute("inputs", [channels]))
+        return node
+
+    nodes = [
+        helper.make_node("Binarize", ["x"], ["a"], domain=DOMAIN),
+        product("a", "w", "p"),
+        helper.make_node("BinarizeAt", ["p", "thresholds", "high"], ["b"], domain=DOMAIN),
+        helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=kernel, strides=strides, pads=pads),
+        product("c", "v", "y"),
+    ]
+    each = (channels, *[1] * axes)
+    high = signs(*each, seed=3).numpy()
+    held = {
+        "w": packing.pack(signs(channels, channels, *[1] * axes)).numpy(),
+        "v": packing.pack(signs(channels, channels, *[1] * axes, seed=5)).numpy(),
+        "thresholds": np.zeros(each, np.float32),
+        "high": high,
+    }
+    value = partial(helper.make_tensor_value_info, elem_type=onnx.TensorProto.FLOAT)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [value("x", shape=[batch, channels, *sizes])],
+        [value("y", shape=[batch, channels, *"uvw"[:axes]])],
+        [numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
+    made = [functions()[name] for name in ("BinarizeAt", "Binarize", "BinaryConv")]
+    model = helper.make_model(graph, opset_imports=opsets, functions=made, ir_version=10)
+    assert kinds(fuse(model)) == ["FusedConv", "PoolBits", "PackedConv"]
+    path = tmp_path_factory.mktemp("pool") / "m.onnx"
+    onnx.save(model, path)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(batch, channels, *sizes)).astype(np.float32))
+    stock, own = (results(path, x, kernels=kernels) for kernels in (False, True))
+    assert np.array_equal(own[0], stock[0])
