@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import helper, numpy_helper
 
+from frostline.compiler import bits as packing
 from frostline.compiler.exported import DOMAIN, attributes, copied
 
 _PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
@@ -118,11 +120,17 @@ class _Fusion:
     def _ends(self, one: _Fused) -> _Fused:
         """What the integers of a product become, as far as it can be put together with it."""
         node = self._only_reader(one.floats)
+        pool = node if node is not None and node.op_type == "MaxPool" and one.conv and _pools_signs(node) else None
+        if pool is not None:
+            node = self._only_reader(pool.output[0])
         if node is not None and node.op_type == "BinarizeAt" and self._is_one_each(node.input[1:3], one):
             pools = self._pools_behind(node.output[0], one.node.op_type)
             if pools is not None and self._gives_bits(one):
-                self._absorb(one, node)
-                one.thresholds, one.floats, one.bits = (node.input[1], node.input[2]), "", node.output[0]
+                if pool is None:
+                    self._absorb(one, node)
+                    one.thresholds, one.floats, one.bits = (node.input[1], node.input[2]), "", node.output[0]
+                else:
+                    self._binarize_before(pool, one, node)
                 for place in pools:
                     self._pool_bits(place)
             return one
@@ -164,15 +172,29 @@ class _Fusion:
                 return None
         return found
 
+    def _binarize_before(self, pool: onnx.NodeProto, one: _Fused, site: onnx.NodeProto) -> None:
+        """A site behind a pooling of integers. The largest integer reaches a threshold where one of them does, so bits
+        are pooled as if they were high from there on; where they are low from there on, they are turned after it."""
+        high = numpy_helper.to_array(self.held[site.input[2]]).reshape(1, -1)
+        flips = packing.pack(torch.from_numpy(np.where(high < 0, 1, -1).astype(np.float32))).numpy()[0]
+        one.thresholds = site.input[1], self._filled(one, "rising", 1.0)
+        one.floats, one.bits = "", f"{one.floats}/bits"
+        turned = self._hold(f"{site.output[0]}/flips", flips)
+        self.nodes[self.makers[pool.output[0]]] = None
+        self._write_pool(pool, self.makers[site.output[0]], [one.bits, turned], site.output[0])
+
     def _pool_bits(self, place: int) -> None:
         node = self.nodes[place]
         assert node is not None
-        given = attributes(node)
+        self._write_pool(node, place, [node.input[0]], node.output[0])
+
+    def _write_pool(self, pool: onnx.NodeProto, place: int, inputs: list[str], output: str) -> None:
+        given = attributes(pool)
         kernel = given["kernel_shape"]
         pads, strides = given.get("pads", [0] * 2 * len(kernel)), given.get("strides", [1] * len(kernel))
         window = {"kernel_shape": kernel, "strides": strides, "pads": pads}
-        self.nodes[place] = helper.make_node("PoolBits", node.input, node.output, node.name, domain=DOMAIN, **window)
-        self.pooled.update(node.output)
+        self.nodes[place] = helper.make_node("PoolBits", inputs, [output], pool.name, domain=DOMAIN, **window)
+        self.pooled.add(output)
 
     def _unclipped(self, name: str) -> str:
         """The value that a name is clipped from, where clipping changes no sign."""

@@ -218,7 +218,7 @@ Kind kind(const char* name, bool conv, bool packed, bool fused) {
     return k;
 }
 
-// An operator with one input and one output; what it is called and what it takes are its kernel's own.
+// An operator that gives bits of one value; what it is called and what it takes are its kernel's own.
 template <typename Own>
 ort::CustomOp unary() {
     ort::CustomOp op{};
@@ -226,9 +226,11 @@ ort::CustomOp unary() {
     op.GetName = [](const ort::CustomOp*) { return Own::kName; };
     op.GetExecutionProviderType = [](const ort::CustomOp*) -> const char* { return nullptr; };
     op.GetInputType = [](const ort::CustomOp*, size_t) { return Own::kType; };
+    op.GetInputTypeCount = [](const ort::CustomOp*) -> size_t { return Own::kInputs; };
+    op.GetInputCharacteristic = [](const ort::CustomOp*, size_t i) { return i ? ort::kOptional : ort::kRequired; };
     op.GetOutputType = [](const ort::CustomOp*, size_t) { return ort::kUint8; };
-    op.GetInputTypeCount = op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
-    op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const ort::CustomOp*, size_t) { return ort::kRequired; };
+    op.GetOutputTypeCount = [](const ort::CustomOp*) -> size_t { return 1; };
+    op.GetOutputCharacteristic = [](const ort::CustomOp*, size_t) { return ort::kRequired; };
     op.GetInputMemoryType = [](const ort::CustomOp*, size_t) { return 0; };
     op.KernelDestroy = [](void* kernel) { delete static_cast<Own*>(kernel); };
     op.CreateKernelV2 = [](const ort::CustomOp*, const void* const* table, const OrtKernelInfo* info, void** kernel) {
@@ -258,6 +260,7 @@ uint32_t* bits_out(const Api& api, OrtKernelContext* context, const std::vector<
 struct Pack {
     static constexpr const char* kName = "Pack";
     static constexpr int kType = ort::kFloat;
+    static constexpr size_t kInputs = 1;
     Api api;
     int64_t rows = 0;
 
@@ -287,20 +290,28 @@ struct Pack {
     }
 };
 
-// Max pooling of packed signs, `[n, *pixels, bytes]`.
+// Max pooling of packed signs, `[n, *pixels, bytes]`, and a constant `[bytes]`, if given: bits that are turned after it.
 struct PoolBits {
     static constexpr const char* kName = "PoolBits";
     static constexpr int kType = ort::kUint8;
+    static constexpr size_t kInputs = 2;
     Api api;
     size_t axes;
     BitPool pool;
+    std::vector<uint32_t> flips;
 
     PoolBits(const Api& given, const OrtKernelInfo* info)
         : api(given), axes(numbers(api, info, "kernel_shape").size()),
-          pool(numbers(api, info, "kernel_shape"), numbers(api, info, "strides"), numbers(api, info, "pads")) {}
+          pool(numbers(api, info, "kernel_shape"), numbers(api, info, "strides"), numbers(api, info, "pads")) {
+        const Tensor given_flips = constant(api, info, 1);
+        if (!given_flips.data) return;
+        flips.resize(size_t(given_flips.size() / 4));
+        std::memcpy(flips.data(), given_flips.data, flips.size() * 4);
+    }
 
     void compute(OrtKernelContext* context, const Tensor& x) const {
         if (x.shape.size() != axes + 2 || x.shape.back() % 4) throw Failed("x has other axes than its window");
+        if (!flips.empty() && int64_t(flips.size()) * 4 != x.shape.back()) throw Failed("x has other channels than are turned");
         std::vector<int64_t> in(kAxes - axes, 1);
         in.insert(in.end(), x.shape.begin() + 1, x.shape.end() - 1);
         const std::vector<int64_t> out = pool.out_sizes(in);
@@ -310,14 +321,14 @@ struct PoolBits {
         if (!x.size()) return;
         struct Work {
             const BitPool& pool;
-            const uint32_t* x;
+            const uint32_t *x, *flips;
             uint32_t* y;
             const std::vector<int64_t>& in;
             int64_t words, pixels_in, pixels_out;
-        } work = {pool, static_cast<const uint32_t*>(x.data), bits, in, x.shape.back() / 4, in[0] * in[1] * in[2], out[0] * out[1] * out[2]};
+        } work = {pool, static_cast<const uint32_t*>(x.data), flips.empty() ? nullptr : flips.data(), bits, in, x.shape.back() / 4, in[0] * in[1] * in[2], out[0] * out[1] * out[2]};
         const auto call = [](void* data, size_t i) {
             const Work& w = *static_cast<const Work*>(data);
-            w.pool.run(w.x + int64_t(i) * w.pixels_in * w.words, w.in, w.words, w.y + int64_t(i) * w.pixels_out * w.words);
+            w.pool.run(w.x + int64_t(i) * w.pixels_in * w.words, w.in, w.words, w.flips, w.y + int64_t(i) * w.pixels_out * w.words);
         };
         ensure(api, api.KernelContext_ParallelFor(context, call, size_t(x.shape[0]), 0, &work));
     }

@@ -37,12 +37,15 @@ public:
         return out;
     }
 
-    // One image, `[pixels, words]`.
-    void run(const uint32_t* x, const std::vector<int64_t>& in, int64_t words, uint32_t* y) const {
+    // One image, `[pixels, words]`; bits of `flips`, where there are some, are turned in the result.
+    void run(const uint32_t* x, const std::vector<int64_t>& in, int64_t words, const uint32_t* flips, uint32_t* y) const {
         const std::vector<int64_t> out = out_sizes(in);
         for (int64_t a = 0; a < out[0]; ++a)
             for (int64_t b = 0; b < out[1]; ++b)
-                for (int64_t c = 0; c < out[2]; ++c, y += words) pixel(x, in, words, {a, b, c}, y);
+                for (int64_t c = 0; c < out[2]; ++c, y += words) {
+                    pixel(x, in, words, {a, b, c}, y);
+                    for (int64_t w = 0; flips && w < words; ++w) y[w] ^= flips[w];
+                }
     }
 
 private:

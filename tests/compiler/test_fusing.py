@@ -123,12 +123,13 @@ NETWORKS: list[tuple[Callable[[], nn.Module], tuple[int, ...], list[str], list[s
         Residual,
         (8, 6, 6),
         [],
-        ["Pack", "PackedConv", "PackedConv", "BinarizeAt", "FusedConv", "BinarizeAt", "FusedConv"],
+        ["Pack", "PackedConv", "PackedConv", "BinarizeAt", "FusedConv", "PoolBits", "PackedConv"],
     ),
     (Shortcut, (4, 6, 6), [], ["FusedConv", "BinarizeAt", "FusedConv", "PackedConv"]),
     (Flattened, (4, 6, 6), [], ["FusedConv", "BinarizeAt", "FusedLinear"]),
     (Tokens, (7, 5), [], ["FusedLinear", "PackedLinear"]),
     (lambda: conv(nn.BatchNorm2d(8), nn.MaxPool2d(2)), (4, 9, 9), [], ["FusedConv", "PoolBits", "PackedConv"]),
+    (lambda: conv(nn.MaxPool2d(2), nn.BatchNorm2d(8)), (4, 9, 9), [], ["FusedConv", "PoolBits", "PackedConv"]),
     (Pooled, (4, 11, 9), [], ["FusedConv", "PoolBits", "PoolBits", "PackedConv", "PackedConv"]),
 ]
 
@@ -292,6 +293,17 @@ BY_HAND: dict[str, tuple[str, str]] = {
             ("that is given", "kernel_shape = [2, 2]", True),
         )
     },
+    **{
+        f"integers that are pooled{what}": (
+            f"(float[n, 8, h, w] x) => (float[n, 8, u, v] y{', float[n, 8, h, w] p' if kept else ''})",
+            f"d = MaxPool<{window}>(p) c = frostline.BinarizeAt(d, thresholds, high) y = CONV(c, v)",
+        )
+        for what, window, kept in (
+            ("", "kernel_shape = [3, 2], strides = [2, 1], pads = [2, 0, 1, 1]", False),
+            (" and rounded up in size", "kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1", False),
+            (", and given", "kernel_shape = [2, 2]", True),
+        )
+    },
     "a pooling that says which": (
         "(float[n, 8, h, w] x) => (float[n, 8, u, v] y, int64[n, 8, u, v] e)",
         """c = frostline.BinarizeAt(p, thresholds, high) d, e = MaxPool<kernel_shape = [2, 2]>(c)
@@ -342,13 +354,14 @@ def test_poolings_of_bits_over_any_window(
         node.attribute.append(helper.make_attribute("inputs", [channels]))
         return node
 
-    nodes = [
-        helper.make_node("Binarize", ["x"], ["a"], domain=DOMAIN),
-        product("a", "w", "p"),
-        helper.make_node("BinarizeAt", ["p", "thresholds", "high"], ["b"], domain=DOMAIN),
-        helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=kernel, strides=strides, pads=pads),
-        product("c", "v", "y"),
-    ]
+    pool = partial(helper.make_node, "MaxPool", kernel_shape=kernel, strides=strides, pads=pads)
+    at = partial(helper.make_node, "BinarizeAt", domain=DOMAIN)
+    nodes = [helper.make_node("Binarize", ["x"], ["a"], domain=DOMAIN), product("a", "w", "p")]
+    if data.draw(st.booleans(), "signs are pooled"):
+        nodes += [at(["p", "thresholds", "high"], ["b"]), pool(["b"], ["c"])]
+    else:
+        nodes += [pool(["p"], ["b"]), at(["b", "thresholds", "high"], ["c"])]
+    nodes.append(product("c", "v", "y"))
     each = (channels, *[1] * axes)
     high = signs(*each, seed=3).numpy()
     held = {
