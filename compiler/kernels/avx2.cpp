@@ -26,7 +26,6 @@ inline void add_widened(uint16_t* to, Vector bytes) {
     *low = _mm256_add_epi16(*low, _mm256_cvtepu8_epi16(_mm256_castsi256_si128(bytes)));
     *high = _mm256_add_epi16(*high, _mm256_cvtepu8_epi16(_mm256_extracti128_si256(bytes, 1)));
 }
-inline __m256i sixteen(const int32_t* x);
 
 }  // namespace
 }  // namespace frostline

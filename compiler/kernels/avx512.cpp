@@ -33,7 +33,6 @@ inline void add_widened(uint16_t* to, Vector bytes) {
     _mm512_store_si512(to, _mm512_add_epi16(_mm512_load_si512(to), low));
     _mm512_store_si512(to + 32, _mm512_add_epi16(_mm512_load_si512(to + 32), high));
 }
-inline __m256i sixteen(const int32_t* x);
 
 }  // namespace
 }  // namespace frostline

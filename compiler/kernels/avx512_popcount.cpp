@@ -14,27 +14,48 @@ constexpr int kVector = 16;
 inline void put_word(uint8_t* to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
 inline int64_t lanes(int64_t width) { return width; }
 
+// Adds in place, and keeps a vector in its register: left alone, GCC copies every counter in every turn of the tile, and
+// reads weights from memory once more for each pixel, a tenth of the tile's time.
+inline __m512i sum_in_place(__m512i counts, __m512i more) {
+#ifdef FROSTLINE_EMULATED
+    return _mm512_add_epi32(counts, more);
+#else
+    asm("vpaddd %1, %0, %0" : "+v"(counts) : "v"(more));
+    return counts;
+#endif
+}
+inline __m512i kept(__m512i vector) {
+#ifndef FROSTLINE_EMULATED
+    asm volatile("" : "+v"(vector));
+#endif
+    return vector;
+}
+inline __m512i differing(__m512i a, __m512i b) { return _mm512_popcnt_epi32(_mm512_xor_si512(a, b)); }
+
 template <int P, int O>
 inline void tile(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
                  const int32_t* const* bases, int16_t* sums) {
     __m512i counts[P][O];
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
         for (int o = 0; o < O; ++o) counts[p][o] = _mm512_setzero_si512();
     for (int64_t word = 0; word < words; ++word, block += 4 * kVector * O) {
         __m512i weights[O];
 #pragma GCC unroll 8
-        for (int o = 0; o < O; ++o) weights[o] = _mm512_load_si512(block + 4 * kVector * o);
+        for (int o = 0; o < O; ++o) weights[o] = kept(_mm512_load_si512(block + 4 * kVector * o));
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
             int32_t inputs;
             __builtin_memcpy(&inputs, x[p] + places[word], 4);
             const __m512i repeated = _mm512_set1_epi32(inputs);
 #pragma GCC unroll 8
-            for (int o = 0; o < O; ++o)
-                counts[p][o] = _mm512_add_epi32(counts[p][o], _mm512_popcnt_epi32(_mm512_xor_si512(weights[o], repeated)));
+            for (int o = 0; o < O; ++o) counts[p][o] = sum_in_place(counts[p][o], differing(weights[o], repeated));
         }
     }
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
+#pragma GCC unroll 8
         for (int o = 0; o < O; ++o) {
             const __m512i base = _mm512_loadu_si512(bases[p] + kVector * o);
             const __m512i sum = _mm512_sub_epi32(base, _mm512_add_epi32(counts[p][o], counts[p][o]));
@@ -55,21 +76,17 @@ void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int
 }
 
 int64_t spin(int64_t turns) {
-    __m512i counts[8], inputs = _mm512_setzero_si512();
+    __m512i counts[16];
+    const __m512i inputs = kept(_mm512_setzero_si512());
+#pragma GCC unroll 16
     for (__m512i& count : counts) count = _mm512_setzero_si512();
     for (int64_t i = 0; i < turns; ++i) {
-#pragma GCC unroll 8
-        for (__m512i& count : counts) {
-#ifndef FROSTLINE_EMULATED
-            asm volatile("" : "+v"(inputs), "+v"(count));
-#endif
-            count = _mm512_add_epi32(count, _mm512_popcnt_epi32(_mm512_xor_si512(count, inputs)));
-        }
+#pragma GCC unroll 16
+        for (__m512i& count : counts) count = sum_in_place(count, differing(count, inputs));
     }
-#ifndef FROSTLINE_EMULATED
-    for (__m512i& count : counts) asm volatile("" : "+v"(count));
-#endif
-    return turns * 8 * 512;
+#pragma GCC unroll 16
+    for (__m512i& count : counts) count = kept(count);
+    return turns * 16 * 512;
 }
 
 int64_t block_bytes(int64_t width, int64_t words) { return 4 * words * width; }

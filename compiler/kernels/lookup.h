@@ -6,6 +6,7 @@
 #pragma once
 
 #include "layer.h"
+#include "reals.h"
 
 namespace frostline {
 namespace {
