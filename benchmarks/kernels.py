@@ -62,7 +62,7 @@ def node(kind: str, domain: str, inputs: list[str], outputs: list[str], attribut
 def session_of(
     node: onnx.NodeProto, x: np.ndarray[Any, Any], held: dict[str, np.ndarray[Any, Any]], threads: int
 ) -> Run:
-    """A session of one node that reads `x`, and constants."""
+    """A session of one node that reads `x`, and constants. Its tensors stay where they are, as in a network: bound."""
     kind = helper.np_dtype_to_tensor_dtype(x.dtype)
     ends = (
         [helper.make_tensor_value_info("x", kind, x.shape)],
@@ -73,7 +73,11 @@ def session_of(
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     session = open_model(model.SerializeToString(), "cpu", threads, "the product cannot be opened", library())
-    return lambda: session.run(None, {"x": x})
+    results, binding = session.run(None, {"x": x}), session.io_binding()
+    binding.bind_cpu_input("x", x)
+    for end, result in zip(session.get_outputs(), results, strict=True):
+        binding.bind_ortvalue_output(end.name, runtime().OrtValue.ortvalue_from_numpy(result))
+    return lambda: session.run_with_iobinding(binding)
 
 
 def ways(shape: Shape, batch: int, threads: int) -> list[Run]:

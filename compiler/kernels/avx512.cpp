@@ -55,7 +55,7 @@ void panel_of_sums(int64_t, const uint8_t* block, int64_t words, const int64_t* 
 namespace frostline {
 
 const Engine* avx512_engine() {
-    static const Engine engine = {"avx512", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panel, pack_bits, spin};
+    static const Engine engine = {"avx512", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panels, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") ? &engine : nullptr;
 }
 

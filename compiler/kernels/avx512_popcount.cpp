@@ -107,7 +107,7 @@ namespace frostline {
 
 const Engine* avx512_popcount_engine() {
     static const Engine engine = {"avx512-vpopcntdq", kWordBytes, 32766, block_bytes, interleave,
-                                  prepare_rows, compute_panel, pack_bits, spin};
+                                  prepare_rows, compute_panels, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") && SUPPORTS("avx512vpopcntdq") ? &engine : nullptr;
 }
 

@@ -6,6 +6,7 @@
 namespace frostline {
 
 constexpr int kPanel = 16;   // pixels that are computed together
+constexpr int kTogether = 8;  // panels whose results are written together
 constexpr int kBlock = 64;   // outputs that are computed together, at most
 constexpr int kAxes = 3;     // spatial axes: depth, height, width
 
@@ -56,9 +57,9 @@ struct Engine {
     void (*interleave)(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block);
     // Rows [first, last) of the padded input.
     void (*prepare)(const Layer&, const Sizes&, const Tensors&, int64_t image, int64_t first, int64_t last);
-    // Outputs of one panel of pixels and one block.
+    // Outputs of one block, and of up to kTogether panels of pixels.
     void (*compute)(const Layer&, const Sizes&, const Tensors&, const Epilogue&, const uint8_t* block, int64_t image,
-                    int64_t panel, int64_t group, int64_t first, int64_t width);
+                    int64_t panel, int64_t panels, int64_t group, int64_t first, int64_t width);
     // Bits of floats, for activations that several layers read.
     void (*pack)(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits);
     // Does what its tile does over and over, without memory, and returns how many products that were.

@@ -228,13 +228,15 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
 
     const int64_t panels = (s.pixels_out + kPanel - 1) / kPanel, blocks = int64_t(blocks_.size());
     const int64_t work = std::max<int64_t>(1, kPanel * kBlock * layer_.taps * layer_.words * 32);
-    const int64_t panels_together = std::min(panels, std::max<int64_t>(1, kTask / work));
+    const int64_t panels_together = std::min(panels, std::max<int64_t>(kTogether, kTask / work / kTogether * kTogether));
     const int64_t chunks = (panels + panels_together - 1) / panels_together;
     parallel_for(t.batch * chunks * blocks, [&](int64_t task) {
         const Block& block = blocks_[size_t(task % blocks)];
         const int64_t image = task / blocks / chunks, first = task / blocks % chunks * panels_together;
-        for (int64_t panel = first; panel < std::min(first + panels_together, panels); ++panel)
-            engine_->compute(layer_, s, t, epilogue, weights_->data() + block.at, image, panel, block.group, block.first, block.width);
+        const int64_t last = std::min(first + panels_together, panels);
+        for (int64_t panel = first; panel < last; panel += kTogether)
+            engine_->compute(layer_, s, t, epilogue, weights_->data() + block.at, image, panel, std::min<int64_t>(kTogether, last - panel),
+                             block.group, block.first, block.width);
     });
 }
 

@@ -41,11 +41,11 @@ void prepare(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t i
 }
 
 void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, const uint8_t* block,
-             int64_t image, int64_t panel, int64_t group, int64_t first, int64_t width) {
+             int64_t image, int64_t panel, int64_t panels, int64_t group, int64_t first, int64_t width) {
     const int64_t words = layer.taps * layer.words, channels = layer.groups * layer.outputs;
     const int64_t out_words = words_of(channels), padded = padded_outputs(layer.outputs);
     const uint8_t* origin = t.prepared + 4 * (image * sizes.pixels_padded * layer.groups + group) * layer.words;
-    for (int64_t pixel = panel * kPanel; pixel < least((panel + 1) * kPanel, sizes.pixels_out); ++pixel) {
+    for (int64_t pixel = panel * kPanel; pixel < least((panel + panels) * kPanel, sizes.pixels_out); ++pixel) {
         const int64_t at_pixel = image * sizes.pixels_out + pixel;
         for (int64_t o = 0; o < least(width, layer.outputs - first); ++o) {
             const uint32_t* weights = (const uint32_t*)block + o * words;

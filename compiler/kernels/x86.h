@@ -17,20 +17,20 @@
 namespace frostline {
 namespace {
 
-// Bit c of word p is x[c][p] >= 0, for up to 32 channels of 16 pixels: a line of the cache is read at once, as the lines
-// of many channels may have one place in it.
+// Pixels of a channel that are read or written together. They are several lines of the cache, as the same pixels of many
+// channels may have one place in it.
+constexpr int kRun = kTogether * kPanel;
+
+// Bit c of word p is x[c][p] >= 0, for up to 32 channels of up to kRun pixels.
 inline void signs_of_columns(const float* x, int64_t stride, int64_t channels, int64_t pixels, uint32_t* words) {
-    alignas(64) Marks marks[16 / kReals][32] = {};
-    if (pixels >= 16) {
-        for (int64_t c = 0; c < channels; ++c)
-            for (int h = 0; h < 16 / kReals; ++h) marks[h][c] = signs_of(reals(x + c * stride + h * kReals));
-    } else {
-        for (int h = 0; h * kReals < pixels; ++h) {
-            const int64_t left = pixels - h * kReals, count = left < kReals ? left : kReals;
-            for (int64_t c = 0; c < channels; ++c) marks[h][c] = signs_of(some_reals(x + c * stride + h * kReals, count));
-        }
+    alignas(64) Marks marks[kRun / kReals][32] = {};
+    for (int64_t c = 0; c < channels; ++c) {
+        const float* from = x + c * stride;
+        int64_t p = 0;
+        for (; p + kReals <= pixels; p += kReals) marks[p / kReals][c] = signs_of(reals(from + p));
+        if (p < pixels) marks[p / kReals][c] = signs_of(some_reals(from + p, pixels - p));
     }
-    for (int h = 0; h < 16 / kReals; ++h) turned(marks[h], words + h * kReals);
+    for (int64_t p = 0; p < pixels; p += kReals) turned(marks[p / kReals], words + p);
 }
 
 // Bit c is x[c] >= 0, for up to 32 values.
@@ -40,6 +40,31 @@ inline uint32_t signs_of_row(const float* x, int64_t channels) {
     for (; c + kReals <= channels; c += kReals) word |= uint32_t(signs_of(reals(x + c))) << c;
     for (; c < channels; ++c) word |= uint32_t(x[c] >= 0) << c;
     return word;
+}
+
+// The pixels of whole rows, channel by channel: of depth d, rows [first, last) of the image.
+void prepare_columns(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t d, int64_t first, int64_t last) {
+    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes, width = sizes.in[2];
+    const float* from = t.x + image * layer.groups * layer.inputs * sizes.pixels_in + (d * sizes.in[1] + first) * width;
+    const int64_t row = (d + layer.before[0]) * sizes.padded[1] + first + layer.before[1];
+    uint8_t* to = t.prepared + (image * sizes.pixels_padded + row * sizes.padded[2] + layer.before[2]) * pixel_bytes;
+    const int64_t pixels = (last - first) * width, margin = (sizes.padded[2] - width) * pixel_bytes;
+    for (int64_t g = 0; g < layer.groups; ++g)
+        for (int64_t k = 0; k < layer.words; ++k) {
+            const int64_t left = layer.inputs - 32 * k;
+            const float* columns = from + (g * layer.inputs + 32 * k) * sizes.pixels_in;
+            uint8_t* word = to + (g * layer.words + k) * kWordBytes;
+            for (int64_t pixel = 0, at = 0; pixel < pixels; pixel += kRun) {
+                alignas(64) uint32_t words[kRun];
+                const int64_t count = pixels - pixel < kRun ? pixels - pixel : kRun;
+                signs_of_columns(columns + pixel, sizes.pixels_in, left < 32 ? left : 32, count, words);
+                for (int64_t i = 0; i < count;) {  // what is left of a row of the image
+                    const int64_t end = i + width - at < count ? i + width - at : count;
+                    for (at += end - i; i < end; ++i, word += pixel_bytes) put_word(word, words[i]);
+                    if (at == width) at = 0, word += margin;
+                }
+            }
+        }
 }
 
 void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t first, int64_t last) {
@@ -67,20 +92,9 @@ void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int6
                         const int64_t left = layer.inputs - 32 * k;
                         put_word(to, signs_of_row(from + g * layer.inputs + 32 * k, left < 32 ? left : 32));
                     }
-        } else {
-            const float* from = t.x + image * channels * sizes.pixels_in + pixel;
-            for (int64_t g = 0; g < layer.groups; ++g)
-                for (int64_t k = 0; k < layer.words; ++k) {
-                    const int64_t left = layer.inputs - 32 * k, count = left < 32 ? left : 32;
-                    const float* columns = from + (g * layer.inputs + 32 * k) * sizes.pixels_in;
-                    uint8_t* word = to + (g * layer.words + k) * kWordBytes;
-                    for (int64_t w = 0; w < width; w += 16) {
-                        uint32_t words[16];
-                        const int64_t pixels = width - w < 16 ? width - w : 16;
-                        signs_of_columns(columns + w, sizes.pixels_in, count, pixels, words);
-                        for (int64_t p = 0; p < pixels; ++p) put_word(word + (w + p) * pixel_bytes, words[p]);
-                    }
-                }
+        } else if (h == 0 || row == first) {
+            const int64_t rows = last - row, inside = sizes.in[1] - h;
+            prepare_columns(layer, sizes, t, image, d, h, h + (rows < inside ? rows : inside));
         }
     }
 }
@@ -93,18 +107,29 @@ void pack_bits(const float* x, int64_t channels, int64_t pixels, bool rows, uint
             for (int64_t p = 0; p < pixels; ++p) bits[p * words + k] = signs_of_row(x + p * channels + 32 * k, count);
             continue;
         }
-        for (int64_t p = 0; p < pixels; p += 16) {
-            uint32_t found[16];
-            signs_of_columns(x + 32 * k * pixels + p, pixels, count, pixels - p, found);
-            for (int64_t i = 0; i < 16 && p + i < pixels; ++i) bits[(p + i) * words + k] = found[i];
+        for (int64_t p = 0; p < pixels; p += kRun) {
+            alignas(64) uint32_t found[kRun];
+            const int64_t some = pixels - p < kRun ? pixels - p : kRun;
+            signs_of_columns(x + 32 * k * pixels + p, pixels, count, some, found);
+            for (int64_t i = 0; i < some; ++i) bits[(p + i) * words + k] = found[i];
         }
     }
 }
 
 struct Panel {
-    int64_t image, pixel, count;     // pixels that are there, of kPanel
+    int64_t image, pixel, count;     // pixels that are there, of kPanel, or in columns of kRun
     int64_t channel, valid, stride;  // first channel, outputs that are there, from pixel to pixel in the sums
 };
+
+// Sums of a panel, from output by output to pixel by pixel.
+void turn(const int16_t* sums, const Panel& panel, int16_t* columns) {
+    for (int64_t o = 0; o < panel.valid; o += kReals)
+        for (int64_t part = 0; part < kPanel; part += kReals) {
+            Sums turned_sums[kReals];
+            transpose(sums + part * panel.stride + o, panel.stride, turned_sums);
+            for (int64_t i = 0; i < kReals; ++i) put_sums(columns + (o + i) * kRun + part, turned_sums[i]);
+        }
+}
 
 void to_bits(const int16_t* sums, const Panel& panel, const Epilogue& e, const Sizes& sizes, const Tensors& t, int64_t words) {
     for (int64_t o = 0; o < panel.valid; o += 32) {
@@ -162,35 +187,21 @@ struct Floats {
         }
     }
 
-    // Channel by channel: a line of the cache is written at once, for the reason given above.
     void columns(const int16_t* sums, const Panel& panel, const Sizes& sizes, int64_t channels) const {
-        constexpr int kParts = kPanel / kReals;
-        const bool whole = panel.count == kPanel;
-        alignas(64) Marks signs[kParts][kBlock] = {};
-        for (int64_t o = 0; o < panel.valid; o += kReals) {
-            Sums turned_sums[kParts][kReals];
-            for (int part = 0; part < kParts; ++part) transpose(sums + part * kReals * panel.stride + o, panel.stride, turned_sums[part]);
-            const int64_t some = panel.valid - o < kReals ? panel.valid - o : kReals;
-            for (int64_t i = 0; i < some; ++i) {
-                const int64_t channel = panel.channel + o + i;
-                const int64_t at = (panel.image * channels + channel) * sizes.pixels_out + panel.pixel;
-                const Reals scale = kScale ? each(e.scale[channel]) : none(), shift = kScale ? each(e.shift[channel]) : none();
-                if (whole) {
-                    for (int part = 0; part < kParts; ++part)
-                        signs[part][o + i] = write(turned_sums[part][i], scale, shift, at + part * kReals);
-                    continue;
-                }
-                for (int64_t part = 0; kReals * part < panel.count; ++part) {
-                    const int64_t left = panel.count - kReals * part, count = left < kReals ? left : kReals;
-                    signs[part][o + i] = write_some(turned_sums[part][i], scale, shift, at + kReals * part, count);
-                }
-            }
+        alignas(64) Marks signs[kRun / kReals][kBlock];
+        if (kBits) memset(signs, 0, sizeof signs);
+        for (int64_t o = 0; o < panel.valid; ++o, sums += kRun) {
+            const int64_t channel = panel.channel + o, at = (panel.image * channels + channel) * sizes.pixels_out + panel.pixel;
+            const Reals scale = kScale ? each(e.scale[channel]) : none(), shift = kScale ? each(e.shift[channel]) : none();
+            int64_t p = 0;
+            for (; p + kReals <= panel.count; p += kReals) signs[p / kReals][o] = write(sums_at(sums + p), scale, shift, at + p);
+            if (p < panel.count) signs[p / kReals][o] = write_some(sums_at(sums + p), scale, shift, at + p, panel.count - p);
         }
         if (!kBits) return;
         const int64_t words = words_of(channels);
         for (int64_t o = 0; o < panel.valid; o += 32) {
-            uint32_t found[kPanel];
-            for (int part = 0; part < kParts; ++part) turned(signs[part] + o, found + part * kReals);
+            alignas(64) uint32_t found[kRun];
+            for (int64_t p = 0; p < panel.count; p += kReals) turned(signs[p / kReals] + o, found + p);
             uint32_t* to = t.y_bits + (panel.image * sizes.pixels_out + panel.pixel) * words + (panel.channel + o) / 32;
             for (int64_t p = 0; p < panel.count; ++p) to[p * words] = found[p];
         }
@@ -211,24 +222,32 @@ void to_floats(const int16_t* sums, const Panel& panel, const Layer& layer, cons
     }
 }
 
-void compute_panel(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, const uint8_t* block,
-                   int64_t image, int64_t index, int64_t group, int64_t first, int64_t width) {
-    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes, left = sizes.pixels_out - index * kPanel;
+void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, const uint8_t* block,
+                    int64_t image, int64_t index, int64_t panels, int64_t group, int64_t first, int64_t width) {
+    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes;
     const int64_t padded = padded_outputs(layer.outputs), outputs = layer.outputs - first;
-    Panel panel = {image, index * kPanel, left < kPanel ? left : kPanel, group * layer.outputs + first,
-                   outputs < width ? outputs : width, lanes(width)};
-    alignas(64) int16_t sums[kPanel * kBlock];
-    const uint8_t* x[kPanel];
-    const int32_t* bases[kPanel];
     const uint8_t* origin = t.prepared + image * sizes.pixels_padded * pixel_bytes + group * layer.words * kWordBytes;
-    for (int64_t p = 0; p < kPanel; ++p) {
-        const int64_t pixel = panel.pixel + (p < panel.count ? p : panel.count - 1);
-        x[p] = origin + sizes.offsets[pixel];
-        bases[p] = sizes.bases + (sizes.patterns[pixel] * layer.groups + group) * padded + first;
+    alignas(64) int16_t sums[kPanel * kBlock], columns[kBlock * kRun];
+    Panel all = {image, index * kPanel, 0, group * layer.outputs + first, outputs < width ? outputs : width, lanes(width)};
+    for (int64_t end = all.pixel + panels * kPanel; all.pixel + all.count < end && all.pixel + all.count < sizes.pixels_out;) {
+        Panel panel = all;
+        panel.pixel += all.count;
+        const int64_t left = sizes.pixels_out - panel.pixel;
+        panel.count = left < kPanel ? left : kPanel;
+        const uint8_t* x[kPanel];
+        const int32_t* bases[kPanel];
+        for (int64_t p = 0; p < kPanel; ++p) {
+            const int64_t pixel = panel.pixel + (p < panel.count ? p : panel.count - 1);
+            x[p] = origin + sizes.offsets[pixel];
+            bases[p] = sizes.bases + (sizes.patterns[pixel] * layer.groups + group) * padded + first;
+        }
+        panel_of_sums(width, block, layer.taps * layer.words, sizes.places, x, bases, int(panel.count), sums);
+        if (e.thresholds) to_bits(sums, panel, e, sizes, t, words_of(layer.groups * layer.outputs));
+        else if (layer.rows) to_floats<>(sums, panel, layer, sizes, e, t);
+        else turn(sums, panel, columns + all.count);
+        all.count += panel.count;
     }
-    panel_of_sums(width, block, layer.taps * layer.words, sizes.places, x, bases, int(panel.count), sums);
-    if (e.thresholds) to_bits(sums, panel, e, sizes, t, words_of(layer.groups * layer.outputs));
-    else to_floats<>(sums, panel, layer, sizes, e, t);
+    if (!e.thresholds && !layer.rows) to_floats<>(columns, all, layer, sizes, e, t);
 }
 
 }  // namespace
