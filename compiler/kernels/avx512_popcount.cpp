@@ -12,6 +12,7 @@ constexpr int64_t kWordBytes = 4;
 constexpr int kVector = 16;
 
 inline void put_word(uint8_t* to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
+inline void put_words(uint8_t* to, const uint32_t* words, int64_t count) { __builtin_memcpy(to, words, size_t(4 * count)); }
 inline int64_t lanes(int64_t width) { return width; }
 
 // Adds in place, and keeps a vector in its register: left alone, GCC copies every counter in every turn of the tile, and

@@ -30,10 +30,11 @@ struct Epilogue {
 struct Sizes {
     int64_t in[kAxes], padded[kAxes], out[kAxes];
     int64_t pixels_in, pixels_padded, pixels_out;
-    const int64_t* offsets;   // [pixels_out], from the image's first byte to the pixel's first tap
-    const int32_t* patterns;  // [pixels_out], which taps of the pixel lie inside of the image
-    const int32_t* bases;     // [patterns, groups, padded outputs]: the sum where no bit differs
-    const int64_t* places;    // [taps * words], from a pixel's first tap to each word that it is made of
+    // [pixels_out, and the last one again until the panel is full]
+    const int64_t* offsets;  // from the image's first byte to the pixel's first tap
+    const int64_t* based;    // where the pixel's bases are: it hangs on which taps lie inside of the image
+    const int32_t* bases;    // [patterns of taps, groups, padded outputs]: the sum where no bit differs
+    const int64_t* places;   // [taps * words], from a pixel's first tap to each word that it is made of
 };
 
 // The tensors of one call. Floats are `[n, channels, pixels]`, bits `[n, pixels, words]`.

@@ -33,6 +33,10 @@ inline void put_word(uint8_t* to, uint32_t word) {
     __builtin_memcpy(to, &wide, 8);
 }
 
+inline void put_words(uint8_t* to, const uint32_t* words, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) put_word(to + i * kWordBytes, words[i]);
+}
+
 inline int64_t lanes(int64_t width) { return width < kVector ? kVector : width; }
 
 // Adds to `wide` how many bits differ in a few words of P pixels, for O vectors of outputs.

@@ -71,8 +71,8 @@ void Aligned::Free::operator()(uint8_t* memory) const { std::free(memory); }
 struct Product::Placed {
     std::vector<int64_t> in_sizes, out_sizes;
     Sizes sizes{};
-    std::vector<int64_t> offsets, places;
-    std::vector<int32_t> patterns, bases;
+    std::vector<int64_t> offsets, based, places;
+    std::vector<int32_t> bases;
 };
 
 Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows) {
@@ -173,31 +173,34 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
     std::vector<std::vector<Taps>> taps(kAxes);
     for (int axis = 0; axis < kAxes; ++axis)
         for (int64_t o = 0; o < s.out[axis]; ++o) taps[size_t(axis)].push_back(inside(o, layer_, axis, s.in[axis]));
-    std::map<std::vector<Taps>, int32_t> known;
+    const int64_t row_of_bases = layer_.groups * padded;
+    std::map<std::vector<Taps>, int64_t> known;
     for (int64_t d = 0; d < s.out[0]; ++d)
         for (int64_t h = 0; h < s.out[1]; ++h)
             for (int64_t w = 0; w < s.out[2]; ++w) {
                 const int64_t row = d * layer_.strides[0] * s.padded[1] + h * layer_.strides[1];
                 placed->offsets.push_back((row * s.padded[2] + w * layer_.strides[2]) * step);
                 const std::vector<Taps> pattern = {taps[0][size_t(d)], taps[1][size_t(h)], taps[2][size_t(w)]};
-                placed->patterns.push_back(known.emplace(pattern, int32_t(known.size())).first->second);
+                placed->based.push_back(known.emplace(pattern, int64_t(known.size())).first->second * row_of_bases);
             }
 
     // A tap outside of the image reads clear bits, and must give nothing: what they give is taken from the base.
-    const int64_t row = layer_.groups * padded;
-    placed->bases.assign(size_t(int64_t(known.size()) * row + kBlock), int32_t(layer_.taps * layer_.inputs));
+    placed->bases.assign(size_t(int64_t(known.size()) * row_of_bases + kBlock), int32_t(layer_.taps * layer_.inputs));
     for (const auto& [pattern, index] : known) {
-        int32_t* base = placed->bases.data() + index * row;
+        int32_t* base = placed->bases.data() + index * row_of_bases;
         for (int64_t tap = 0; tap < layer_.taps; ++tap) {
             const int64_t at[kAxes] = {tap / (layer_.kernel[1] * layer_.kernel[2]), tap / layer_.kernel[2] % layer_.kernel[1], tap % layer_.kernel[2]};
             bool within = true;
             for (int i = 0; i < kAxes; ++i) within &= at[i] >= pattern[size_t(i)].first && at[i] < pattern[size_t(i)].second;
             if (!within)
-                for (int64_t i = 0; i < row; ++i) base[i] -= sums_[size_t(tap * row + i)];
+                for (int64_t i = 0; i < row_of_bases; ++i) base[i] -= sums_[size_t(tap * row_of_bases + i)];
         }
     }
-    s.offsets = placed->offsets.data(), s.patterns = placed->patterns.data(), s.bases = placed->bases.data();
-    s.places = placed->places.data();
+    if (s.pixels_out) {
+        const size_t whole = size_t((s.pixels_out + kPanel - 1) / kPanel * kPanel);
+        placed->offsets.resize(whole, placed->offsets.back()), placed->based.resize(whole, placed->based.back());
+    }
+    s.offsets = placed->offsets.data(), s.based = placed->based.data(), s.bases = placed->bases.data(), s.places = placed->places.data();
     return placed_ = placed;
 }
 

@@ -57,7 +57,7 @@ void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epi
                 differing += __builtin_popcount(word ^ weights[k]);
             }
             const int64_t channel = group * layer.outputs + first + o;
-            const int64_t base = sizes.bases[(sizes.patterns[pixel] * layer.groups + group) * padded + first + o];
+            const int64_t base = sizes.bases[sizes.based[pixel] + group * padded + first + o];
             const int64_t sum = base - 2 * differing;
             bool bit;
             if (e.thresholds) {

@@ -1,5 +1,5 @@
 // Everything but the tile, for x86-64 with AVX2: from floats to bits, from sums to floats or bits. The file that
-// includes it has defined `kWordBytes`, `put_word`, `lanes` and `panel_of_sums`.
+// includes it has defined `kWordBytes`, `put_word`, `put_words`, `lanes` and `panel_of_sums`.
 #pragma once
 
 #include <cstring>
@@ -83,7 +83,7 @@ void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int6
         const int64_t pixel = (d * sizes.in[1] + h) * width;
         if (t.x_bits) {
             const uint32_t* from = t.x_bits + (image * sizes.pixels_in + pixel) * layer.groups * layer.words;
-            for (int64_t i = 0; i < width * layer.groups * layer.words; ++i) put_word(to + i * kWordBytes, from[i]);
+            put_words(to, from, width * layer.groups * layer.words);
         } else if (layer.rows) {
             const float* from = t.x + (image * sizes.pixels_in + pixel) * channels;
             for (int64_t i = 0; i < width; ++i, from += channels)
@@ -225,7 +225,8 @@ void to_floats(const int16_t* sums, const Panel& panel, const Layer& layer, cons
 void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, const uint8_t* block,
                     int64_t image, int64_t index, int64_t panels, int64_t group, int64_t first, int64_t width) {
     const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes;
-    const int64_t padded = padded_outputs(layer.outputs), outputs = layer.outputs - first;
+    const int64_t outputs = layer.outputs - first;
+    const int32_t* own_bases = sizes.bases + group * padded_outputs(layer.outputs) + first;
     const uint8_t* origin = t.prepared + image * sizes.pixels_padded * pixel_bytes + group * layer.words * kWordBytes;
     alignas(64) int16_t sums[kPanel * kBlock], columns[kBlock * kRun];
     Panel all = {image, index * kPanel, 0, group * layer.outputs + first, outputs < width ? outputs : width, lanes(width)};
@@ -237,9 +238,8 @@ void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, co
         const uint8_t* x[kPanel];
         const int32_t* bases[kPanel];
         for (int64_t p = 0; p < kPanel; ++p) {
-            const int64_t pixel = panel.pixel + (p < panel.count ? p : panel.count - 1);
-            x[p] = origin + sizes.offsets[pixel];
-            bases[p] = sizes.bases + (sizes.patterns[pixel] * layer.groups + group) * padded + first;
+            x[p] = origin + sizes.offsets[panel.pixel + p];
+            bases[p] = own_bases + sizes.based[panel.pixel + p];
         }
         panel_of_sums(width, block, layer.taps * layer.words, sizes.places, x, bases, int(panel.count), sums);
         if (e.thresholds) to_bits(sums, panel, e, sizes, t, words_of(layer.groups * layer.outputs));
