@@ -6,7 +6,8 @@
 namespace frostline {
 
 constexpr int kPanel = 16;   // pixels that are computed together
-constexpr int kTogether = 8;  // panels whose results are written together
+constexpr int kTogether = 8;    // panels whose results are written together
+constexpr int kNeighbours = 2;  // blocks of which that is so, in rows
 constexpr int kBlock = 64;   // outputs that are computed together, at most
 constexpr int kAxes = 3;     // spatial axes: depth, height, width
 
@@ -24,6 +25,12 @@ struct Epilogue {
     const uint32_t* flips;      // one bit an output
     const float *scale, *shift;
     const float* limits;  // what floats are clipped to, the residual included
+};
+
+// Outputs that are computed together, and their weights as the engine wants them.
+struct Block {
+    int64_t group, first, width;
+    const uint8_t* weights;
 };
 
 // How pixels lie for one size of input.
@@ -58,9 +65,9 @@ struct Engine {
     void (*interleave)(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block);
     // Rows [first, last) of the padded input.
     void (*prepare)(const Layer&, const Sizes&, const Tensors&, int64_t image, int64_t first, int64_t last);
-    // Outputs of one block, and of up to kTogether panels of pixels.
-    void (*compute)(const Layer&, const Sizes&, const Tensors&, const Epilogue&, const uint8_t* block, int64_t image,
-                    int64_t panel, int64_t panels, int64_t group, int64_t first, int64_t width);
+    // The outputs of a block, or of rows up to kNeighbours of them, and of up to kTogether panels of pixels.
+    void (*compute)(const Layer&, const Sizes&, const Tensors&, const Epilogue&, int64_t image, int64_t panel,
+                    int64_t panels, const Block* blocks, int64_t count);
     // Bits of floats, for activations that several layers read.
     void (*pack)(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits);
     // Does what its tile does over and over, without memory, and returns how many products that were.

@@ -95,20 +95,23 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
 
     const int64_t words = layer_.taps * layer_.words, padded = padded_outputs(layer_.outputs);
     int64_t bytes = 0;
+    std::vector<int64_t> places;
     for (int64_t group = 0; group < layer_.groups; ++group)
         for (int64_t first = 0; first < layer_.outputs;) {
             const int64_t width = block_width(layer_.outputs - first);
-            blocks_.push_back({group, first, width, bytes});
+            blocks_.push_back({group, first, width, nullptr}), places.push_back(bytes);
             bytes += (engine_->block_bytes(width, words) + 63) / 64 * 64;
             first += width;
         }
     weights_ = std::make_unique<Aligned>(bytes);
     std::vector<uint32_t> all(size_t(outputs * words));
     std::memcpy(all.data(), bits, all.size() * 4);
-    for (const Block& block : blocks_) {
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+        Block& block = blocks_[i];
         const uint32_t* from = all.data() + (block.group * layer_.outputs + block.first) * words;
         const int64_t there = std::min(block.width, layer_.outputs - block.first);
-        engine_->interleave(from, there, block.width, words, weights_->data() + block.at);
+        uint8_t* to = weights_->data() + places[i];
+        engine_->interleave(from, there, block.width, words, to), block.weights = to;
     }
     sums_.assign(size_t(layer_.taps * layer_.groups * padded), 0);
     for (int64_t o = 0; o < outputs; ++o)
@@ -230,16 +233,16 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
     });
 
     const int64_t panels = (s.pixels_out + kPanel - 1) / kPanel, blocks = int64_t(blocks_.size());
+    const int64_t neighbours = layer_.rows ? kNeighbours : 1, spans = (blocks + neighbours - 1) / neighbours;
     const int64_t work = std::max<int64_t>(1, kPanel * kBlock * layer_.taps * layer_.words * 32);
     const int64_t panels_together = std::min(panels, std::max<int64_t>(kTogether, kTask / work / kTogether * kTogether));
     const int64_t chunks = (panels + panels_together - 1) / panels_together;
-    parallel_for(t.batch * chunks * blocks, [&](int64_t task) {
-        const Block& block = blocks_[size_t(task % blocks)];
-        const int64_t image = task / blocks / chunks, first = task / blocks % chunks * panels_together;
+    parallel_for(t.batch * chunks * spans, [&](int64_t task) {
+        const int64_t block = task % spans * neighbours, count = std::min(neighbours, blocks - block);
+        const int64_t image = task / spans / chunks, first = task / spans % chunks * panels_together;
         const int64_t last = std::min(first + panels_together, panels);
         for (int64_t panel = first; panel < last; panel += kTogether)
-            engine_->compute(layer_, s, t, epilogue, weights_->data() + block.at, image, panel, std::min<int64_t>(kTogether, last - panel),
-                             block.group, block.first, block.width);
+            engine_->compute(layer_, s, t, epilogue, image, panel, std::min<int64_t>(kTogether, last - panel), &blocks_[size_t(block)], count);
     });
 }
 

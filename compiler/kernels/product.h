@@ -60,9 +60,6 @@ class Product {
     bool gives_bits() const { return !thresholds_.empty(); }
 
   private:
-    struct Block {
-        int64_t group, first, width, at;
-    };
     struct Placed;  // sizes with the memory that they point to
     std::shared_ptr<const Placed> place(const std::vector<int64_t>& in_sizes);
 

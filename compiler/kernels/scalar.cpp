@@ -40,15 +40,15 @@ void prepare(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t i
         }
 }
 
-void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, const uint8_t* block,
-             int64_t image, int64_t panel, int64_t panels, int64_t group, int64_t first, int64_t width) {
-    const int64_t words = layer.taps * layer.words, channels = layer.groups * layer.outputs;
+void compute_block(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image,
+                   int64_t panel, int64_t panels, const Block& block) {
+    const int64_t words = layer.taps * layer.words, channels = layer.groups * layer.outputs, group = block.group, first = block.first;
     const int64_t out_words = words_of(channels), padded = padded_outputs(layer.outputs);
     const uint8_t* origin = t.prepared + 4 * (image * sizes.pixels_padded * layer.groups + group) * layer.words;
     for (int64_t pixel = panel * kPanel; pixel < least((panel + panels) * kPanel, sizes.pixels_out); ++pixel) {
         const int64_t at_pixel = image * sizes.pixels_out + pixel;
-        for (int64_t o = 0; o < least(width, layer.outputs - first); ++o) {
-            const uint32_t* weights = (const uint32_t*)block + o * words;
+        for (int64_t o = 0; o < least(block.width, layer.outputs - first); ++o) {
+            const uint32_t* weights = (const uint32_t*)block.weights + o * words;
             const uint8_t* x = origin + sizes.offsets[pixel];
             int64_t differing = 0;
             for (int64_t k = 0; k < words; ++k) {
@@ -79,6 +79,11 @@ void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epi
             }
         }
     }
+}
+
+void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image, int64_t panel,
+             int64_t panels, const Block* blocks, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) compute_block(layer, sizes, t, e, image, panel, panels, blocks[i]);
 }
 
 void pack(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits) {

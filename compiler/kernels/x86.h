@@ -172,21 +172,26 @@ struct Floats {
         return kBits ? Marks(signs_of(y) & ((1u << count) - 1)) : 0;
     }
 
-    void rows(const int16_t* sums, const Panel& panel, const Sizes& sizes, int64_t channels) const {
-        for (int64_t p = 0; p < panel.count; ++p) {
-            const int64_t pixel = panel.image * sizes.pixels_out + panel.pixel + p, at = pixel * channels + panel.channel;
-            alignas(64) Marks signs[kBlock / kReals] = {};
-            for (int64_t o = 0; o < panel.valid; o += kReals) {
-                const Sums some = sums_at(sums + p * panel.stride + o);
-                const Reals scale = kScale ? reals(e.scale + panel.channel + o) : none();
-                const Reals shift = kScale ? reals(e.shift + panel.channel + o) : none();
-                const int64_t left = panel.valid - o;
-                signs[o / kReals] = left >= kReals ? write(some, scale, shift, at + o) : write_some(some, scale, shift, at + o, left);
-            }
-            if (kBits) memcpy(t.y_bits + pixel * words_of(channels) + panel.channel / 32, signs, size_t(4 * words_of(panel.valid)));
-        }
+    // Of a panel's pixels the outputs of neighbouring blocks, which lie one after the other.
+    void rows(const int16_t* sums, const Panel* blocks, int64_t count, const Sizes& sizes, int64_t channels) const {
+        for (int64_t p = 0; p < blocks->count; ++p)
+            for (int64_t i = 0; i < count; ++i) row(sums + i * kPanel * kBlock + p * blocks[i].stride, blocks[i], p, sizes, channels);
     }
 
+    void row(const int16_t* sums, const Panel& panel, int64_t p, const Sizes& sizes, int64_t channels) const {
+        const int64_t pixel = panel.image * sizes.pixels_out + panel.pixel + p, at = pixel * channels + panel.channel;
+        alignas(64) Marks signs[kBlock / kReals] = {};
+        for (int64_t o = 0; o < panel.valid; o += kReals) {
+            const Sums some = sums_at(sums + o);
+            const Reals scale = kScale ? reals(e.scale + panel.channel + o) : none();
+            const Reals shift = kScale ? reals(e.shift + panel.channel + o) : none();
+            const int64_t left = panel.valid - o;
+            signs[o / kReals] = left >= kReals ? write(some, scale, shift, at + o) : write_some(some, scale, shift, at + o, left);
+        }
+        if (kBits) memcpy(t.y_bits + pixel * words_of(channels) + panel.channel / 32, signs, size_t(4 * words_of(panel.valid)));
+    }
+
+    // One channel after the other.
     void columns(const int16_t* sums, const Panel& panel, const Sizes& sizes, int64_t channels) const {
         alignas(64) Marks signs[kRun / kReals][kBlock];
         if (kBits) memset(signs, 0, sizeof signs);
@@ -209,45 +214,48 @@ struct Floats {
 };
 
 template <bool... kChosen>
-void to_floats(const int16_t* sums, const Panel& panel, const Layer& layer, const Sizes& sizes, const Epilogue& e, const Tensors& t) {
+void to_floats(const int16_t* sums, const Panel* blocks, int64_t count, const Layer& layer, const Sizes& sizes, const Epilogue& e, const Tensors& t) {
     const int64_t channels = layer.groups * layer.outputs;
     if constexpr (sizeof...(kChosen) == 4) {
         const Floats<kChosen...> floats{e, t};
-        if (layer.rows) floats.rows(sums, panel, sizes, channels);
-        else floats.columns(sums, panel, sizes, channels);
+        if (layer.rows) floats.rows(sums, blocks, count, sizes, channels);
+        else floats.columns(sums, *blocks, sizes, channels);
     } else {
         const bool next[] = {e.scale != nullptr, t.residual != nullptr, e.limits != nullptr, t.y_bits != nullptr};
-        if (next[sizeof...(kChosen)]) to_floats<kChosen..., true>(sums, panel, layer, sizes, e, t);
-        else to_floats<kChosen..., false>(sums, panel, layer, sizes, e, t);
+        if (next[sizeof...(kChosen)]) to_floats<kChosen..., true>(sums, blocks, count, layer, sizes, e, t);
+        else to_floats<kChosen..., false>(sums, blocks, count, layer, sizes, e, t);
     }
 }
 
-void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, const uint8_t* block,
-                    int64_t image, int64_t index, int64_t panels, int64_t group, int64_t first, int64_t width) {
-    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes;
-    const int64_t outputs = layer.outputs - first;
-    const int32_t* own_bases = sizes.bases + group * padded_outputs(layer.outputs) + first;
-    const uint8_t* origin = t.prepared + image * sizes.pixels_padded * pixel_bytes + group * layer.words * kWordBytes;
-    alignas(64) int16_t sums[kPanel * kBlock], columns[kBlock * kRun];
-    Panel all = {image, index * kPanel, 0, group * layer.outputs + first, outputs < width ? outputs : width, lanes(width)};
-    for (int64_t end = all.pixel + panels * kPanel; all.pixel + all.count < end && all.pixel + all.count < sizes.pixels_out;) {
-        Panel panel = all;
-        panel.pixel += all.count;
-        const int64_t left = sizes.pixels_out - panel.pixel;
-        panel.count = left < kPanel ? left : kPanel;
-        const uint8_t* x[kPanel];
-        const int32_t* bases[kPanel];
-        for (int64_t p = 0; p < kPanel; ++p) {
-            x[p] = origin + sizes.offsets[panel.pixel + p];
-            bases[p] = own_bases + sizes.based[panel.pixel + p];
-        }
-        panel_of_sums(width, block, layer.taps * layer.words, sizes.places, x, bases, int(panel.count), sums);
-        if (e.thresholds) to_bits(sums, panel, e, sizes, t, words_of(layer.groups * layer.outputs));
-        else if (layer.rows) to_floats<>(sums, panel, layer, sizes, e, t);
-        else turn(sums, panel, columns + all.count);
-        all.count += panel.count;
+void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image,
+                    int64_t index, int64_t panels, const Block* blocks, int64_t count) {
+    const int64_t group = blocks->group, begin = index * kPanel, there = sizes.pixels_out - begin;
+    const int64_t pixels = there < panels * kPanel ? there : panels * kPanel;
+    const uint8_t* origin = t.prepared + (image * sizes.pixels_padded * layer.groups + group) * layer.words * kWordBytes;
+    alignas(64) int16_t sums[kNeighbours * kPanel * kBlock], columns[kBlock * kRun];
+    Panel own[kNeighbours];
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t first = blocks[i].first, left = layer.outputs - first, width = blocks[i].width;
+        own[i] = {image, begin, pixels, group * layer.outputs + first, left < width ? left : width, lanes(width)};
     }
-    if (!e.thresholds && !layer.rows) to_floats<>(columns, all, layer, sizes, e, t);
+    for (int64_t done = 0; done < pixels; done += kPanel) {
+        const uint8_t* x[kPanel];
+        for (int64_t p = 0; p < kPanel; ++p) x[p] = origin + sizes.offsets[begin + done + p];
+        for (int64_t i = 0; i < count; ++i) {
+            const int32_t* own_bases = sizes.bases + group * padded_outputs(layer.outputs) + blocks[i].first;
+            const int32_t* bases[kPanel];
+            for (int64_t p = 0; p < kPanel; ++p) bases[p] = own_bases + sizes.based[begin + done + p];
+            own[i].pixel = begin + done, own[i].count = pixels - done < kPanel ? pixels - done : kPanel;
+            int16_t* to = sums + i * kPanel * kBlock;
+            panel_of_sums(blocks[i].width, blocks[i].weights, layer.taps * layer.words, sizes.places, x, bases, int(own[i].count), to);
+            if (e.thresholds) to_bits(to, own[i], e, sizes, t, words_of(layer.groups * layer.outputs));
+            else if (!layer.rows) turn(to, own[i], columns + done);
+        }
+        if (!e.thresholds && layer.rows) to_floats<>(sums, own, count, layer, sizes, e, t);
+    }
+    if (e.thresholds || layer.rows) return;
+    own->pixel = begin, own->count = pixels;
+    to_floats<>(columns, own, 1, layer, sizes, e, t);
 }
 
 }  // namespace
