@@ -72,7 +72,9 @@ def session_of(
     graph = helper.make_graph([node], "product", *ends, constants)
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid(DOMAIN, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    session = open_model(model.SerializeToString(), "cpu", threads, "the product cannot be opened", library())
+    session = open_model(
+        model.SerializeToString(), "cpu", threads, "the product cannot be opened", library(), in_turns=True
+    )
     results, binding = session.run(None, {"x": x}), session.io_binding()
     binding.bind_cpu_input("x", x)
     for end, result in zip(session.get_outputs(), results, strict=True):

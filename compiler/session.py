@@ -54,8 +54,9 @@ def opened(
     threads: int | None = None,
     kernels: bool | None = None,
     profile: Path | None = None,
+    in_turns: bool = False,
 ) -> Any:
-    """As `session`, and with what a profile's file begins with, where one is wanted."""
+    """As `session`, and with what a profile's file begins with, where one is wanted; `in_turns` as for `open_model`."""
     if provider is not None and provider not in PROVIDERS:
         remedy = f"the providers are: {', '.join(PROVIDERS)}"
         raise UsageError(f'there is no provider "{provider}"', [Offence("unknown provider", remedy=remedy)])
@@ -65,7 +66,7 @@ def opened(
     provider = "cpu" if kernels else provider
     model = look_at(path, failure := f"{path} cannot be opened in ONNX Runtime")
     if provider == "cuda" or (provider is None and PROVIDERS["cuda"] in runtime().get_available_providers()):
-        found = open_model(str(path), provider, threads, failure, profile=profile)
+        found = open_model(str(path), provider, threads, failure, profile=profile, in_turns=in_turns)
         if PROVIDERS["cuda"] in found.get_providers():
             return found
         if provider == "cuda":
@@ -75,8 +76,8 @@ def opened(
     if kernels is not False and has_ours(model):
         built = _kernels(required=kernels is True)
         if built is not None:
-            return open_model(fuse(model).SerializeToString(), "cpu", threads, failure, built, profile)
-    return open_model(str(path), "cpu", threads, failure, profile=profile)
+            return open_model(fuse(model).SerializeToString(), "cpu", threads, failure, built, profile, in_turns)
+    return open_model(str(path), "cpu", threads, failure, profile=profile, in_turns=in_turns)
 
 
 def _kernels(*, required: bool) -> Path | None:
@@ -96,10 +97,12 @@ def open_model(
     failure: str,
     operators: Path | None = None,
     profile: Path | None = None,
+    in_turns: bool = False,
 ) -> Any:
     """A session for a path or for the bytes of a model, with a library of operators, and a profile of its runs.
 
-    Raises FileError, headed `failure`.
+    `in_turns` is for sessions that are compared: the threads of one do not spin on while the other runs. Raises
+    FileError, headed `failure`.
     """
     ort = runtime()
     options = ort.SessionOptions()
@@ -107,6 +110,8 @@ def open_model(
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    if in_turns:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
     wanted = ["cuda", "cpu"] if provider is None else dict.fromkeys([provider, "cpu"])

@@ -20,7 +20,7 @@ from rich.table import Table
 from frostline.compiler.exported import attributes, look_at
 from frostline.compiler.kernels import cpu
 from frostline.compiler.placement import LIBRARY, placement
-from frostline.compiler.session import opened, runtime, session
+from frostline.compiler.session import opened, runtime
 from frostline.errors import FileError, Offence, UsageError, first_line
 
 _FEWEST, _MOST = 5, 2000
@@ -120,13 +120,13 @@ def bench(
     They take turns, run by run, for about so many seconds, on random inputs. Raises FileError for what is no model,
     UsageError for inputs that cannot be made up, or a provider that is not to be had.
     """
-    own = session(path, provider, threads)
+    own = opened(path, provider, threads, in_turns=True)
     ways = [(Path(path).name, own)]
     kernels = LIBRARY in placement(own).nodes
     if kernels:
-        ways.append((f"{Path(path).name} on standard operators", session(path, provider, threads, kernels=False)))
+        ways.append((f"{Path(path).name} on standard operators", opened(path, provider, threads, False, in_turns=True)))
     if against is not None:
-        ways.append((Path(against).name, session(against, provider, threads)))
+        ways.append((Path(against).name, opened(against, provider, threads, in_turns=True)))
     feeds = [_feeds(way, batch, name) for name, way in ways]
     taken: list[list[float]] = [[] for _ in ways]
     for _ in range(_rounds(ways, feeds, seconds)):
