@@ -9,7 +9,6 @@ The limit is measured in the same run: what the engine's own instructions do wit
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 import typer
 from onnx import helper, numpy_helper
 
+from frostline.benching import in_turns
 from frostline.compiler.bits import pack
 from frostline.compiler.exported import DOMAIN
 from frostline.compiler.kernels import cpu
@@ -109,20 +109,6 @@ def ways(shape: Shape, batch: int, threads: int) -> list[Run]:
     ]
 
 
-def times(runs: list[Run], seconds: float) -> list[list[float]]:
-    """Seconds of each run of each way, in turns."""
-    taken: list[list[float]] = [[] for _ in runs]
-    for run in runs:
-        run()
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until or len(taken[0]) < 10:
-        for run, own in zip(runs, taken, strict=True):
-            began = time.perf_counter()
-            run()
-            own.append(time.perf_counter() - began)
-    return taken
-
-
 def main(threads: int = 1, batch: int = 1, engine: str = "", seconds: float = 5.0) -> None:
     """Print a row for each shape."""
     torch.set_num_threads(1)
@@ -134,7 +120,7 @@ def main(threads: int = 1, batch: int = 1, engine: str = "", seconds: float = 5.
     heads = "float32 ms", "float ms", "packed ms", "faster", "packed", "best", "packed", "a cycle", "packed", "of limit"
     print(" " * 32 + "".join(f"{head:>11}" for head in heads))
     for shape in SHAPES:
-        taken = times(ways(shape, batch, threads), seconds)
+        taken = in_turns(ways(shape, batch, threads), seconds)
         middle, best = [statistics.median(own) for own in taken], [min(own) for own in taken]
         cycle = [shape.products(batch) / own / clock / threads for own in best[1:]]
         figures = [f"{1000 * own:.3f}" for own in middle]

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import frostline as fl
+from frostline.benching import in_turns
 from tests.models.resnet import BasicBlock, ResNet
 from tests.models.small import chain, spec
 
 TARGETS = ("portable", "cpu-int8")
+SECONDS = 3.0
 
 
 class FeedForward(nn.Module):
@@ -49,8 +51,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def times(model: nn.Module, shape: tuple[int, ...], repeats: int = 50) -> list[list[float]]:
-    """Milliseconds of single inferences, for each target; the targets take turns."""
+def times(model: nn.Module, shape: tuple[int, ...]) -> list[list[float]]:
+    """Seconds of single inferences, for each target; the targets take turns."""
     program = fl.compile(model, spec(), (torch.randn(2, *shape),), total_steps=100)
     program.driver.resume(100)
     binary, x = program.freeze(), torch.randn(1, *shape).numpy()
@@ -59,15 +61,7 @@ def times(model: nn.Module, shape: tuple[int, ...], repeats: int = 50) -> list[l
         for target, path in zip(TARGETS, paths, strict=True):
             path.write_bytes(fl.lower(binary, target).SerializeToString())
         sessions = [fl.session(path, provider="cpu", threads=1, kernels=False) for path in paths]
-    found: list[list[float]] = [[] for _ in TARGETS]
-    for _ in range(repeats):
-        for session, taken in zip(sessions, found, strict=True):
-            feeds = {session.get_inputs()[0].name: x}
-            session.run(None, feeds)
-            start = time.perf_counter()
-            session.run(None, feeds)
-            taken.append(1000 * (time.perf_counter() - start))
-    return found
+    return in_turns([partial(one.run, None, {one.get_inputs()[0].name: x}) for one in sessions], SECONDS)
 
 
 def main() -> None:
@@ -76,8 +70,8 @@ def main() -> None:
     for name, (make, shape) in NETS.items():
         first, second = times(make(), shape)
         medians = statistics.median(first), statistics.median(second)
-        ratios = medians[0] / medians[1], min(first) / min(second)
-        print(f"{name:<30} {medians[0]:7.2f} ms {medians[1]:7.2f} ms {ratios[0]:7.2f} x {ratios[1]:4.2f} x", flush=True)
+        ratios = f"{medians[0] / medians[1]:7.2f} x {min(first) / min(second):4.2f} x"
+        print(f"{name:<30} {1000 * medians[0]:7.2f} ms {1000 * medians[1]:7.2f} ms {ratios}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ from frostline.compiler.placement import LIBRARY, placement
 from frostline.compiler.session import opened, runtime
 from frostline.errors import FileError, Offence, UsageError, first_line
 
-_FEWEST, _MOST = 5, 2000
+_FEWEST, _MOST = 5, 10_000
 """Rounds that are run at least and at most."""
 _PROFILED = 20
 _SHOWN = 12
@@ -128,12 +129,12 @@ def bench(
     if against is not None:
         ways.append((Path(against).name, opened(against, provider, threads, in_turns=True)))
     feeds = [_feeds(way, batch, name) for name, way in ways]
-    taken: list[list[float]] = [[] for _ in ways]
-    for _ in range(_rounds(ways, feeds, seconds)):
-        for (_, way), given, times in zip(ways, feeds, taken, strict=True):
-            began = time.perf_counter()
+    for (name, way), given in zip(ways, feeds, strict=True):
+        try:
             way.run(None, given)
-            times.append(time.perf_counter() - began)
+        except Exception as error:
+            raise FileError(f"{name} cannot be run", [Offence(first_line(error))]) from error
+    taken = in_turns([partial(way.run, None, given) for (_, way), given in zip(ways, feeds, strict=True)], seconds)
     contestants = tuple(
         Contestant(name, _where(way), tuple(times)) for (name, way), times in zip(ways, taken, strict=True)
     )
@@ -143,23 +144,24 @@ def bench(
     )  # fmt: skip
 
 
+def in_turns(runs: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
+    """Seconds of every run of each, in turns for about so many seconds. The first round only warms up."""
+    taken: list[list[float]] = [[] for _ in runs]
+    for run in runs:
+        run()
+    until = time.perf_counter() + seconds
+    while len(taken[0]) < _FEWEST or (len(taken[0]) < _MOST and time.perf_counter() < until):
+        for run, times in zip(runs, taken, strict=True):
+            began = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - began)
+    return taken
+
+
 def _where(way: Any) -> str:
     found = placement(way)
     places = list(found.nodes) or list(found.providers)
     return " and ".join(place.removesuffix("ExecutionProvider") for place in places)
-
-
-def _rounds(ways: list[tuple[str, Any]], feeds: Sequence[Mapping[str, Any]], seconds: float) -> int:
-    """How many rounds fit, from one that is not counted, after one that warms up."""
-    for (name, way), given in zip(ways, feeds, strict=True):
-        try:
-            way.run(None, given)
-        except Exception as error:
-            raise FileError(f"{name} cannot be run", [Offence(first_line(error))]) from error
-    began = time.perf_counter()
-    for (_, way), given in zip(ways, feeds, strict=True):
-        way.run(None, given)
-    return int(max(_FEWEST, min(_MOST, seconds / (time.perf_counter() - began))))
 
 
 def _feeds(way: Any, batch: int, name: str) -> dict[str, Any]:
