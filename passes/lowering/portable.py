@@ -58,6 +58,9 @@ _BINARIZERS_AT: dict[Levels, Any] = {
 }
 _PREFIXES = {None: "", "signs": "Binary", "zero_one": "ZeroOne", "floats": "BinaryWeight"}
 
+_CONSTANTS = {"value_float": onnx.TensorProto.FLOAT, "value_int": onnx.TensorProto.INT64}
+"""The types of constants that are no tensors."""
+
 
 def lower_portable(graph: Graph) -> onnx.ModelProto:
     """A binary graph as an ONNX model. Raises PassError for any other graph, LoweringError where the exporter fails."""
@@ -83,16 +86,34 @@ def _kept(graph: Graph) -> dict[str, str]:
 
 
 def _tell(model: onnx.ModelProto, kept: Mapping[str, str]) -> None:
-    """Name what computes with parameters of a module after the module, and say why it is float, for those who look."""
-    taken = {node.name for node in model.graph.node}
+    """Names for those who look: of the module whose parameters a node computes with, else of the value that it gives.
+
+    Says why a product is float.
+    """
+    _name_batch(model)
+    names = {node.name for node in model.graph.node if node.domain == DOMAIN}
+    float_nodes = {node.output[0]: node for node in model.graph.node if node.domain != DOMAIN}
     for tensor, node in readers(model).items():
         module, _, name = tensor.rpartition(".")
-        if node.domain != DOMAIN:
-            if name in ("weight", "bias") and module and module not in taken:
-                taken.add(module)
-                node.name = module
-            if tensor in kept:
-                node.doc_string = f"float: {kept[tensor]}"
+        told = module if name in ("weight", "bias") and module else tensor
+        if told not in names and float_nodes.pop(node.output[0], None):
+            names.add(told)
+            node.name = told
+        if tensor in kept and node.domain != DOMAIN:
+            node.doc_string = f"float: {kept[tensor]}"
+    for value, node in float_nodes.items():
+        node.name = value if value not in names else f"{node.op_type}.{value}"
+
+
+def _name_batch(model: onnx.ModelProto) -> None:
+    """Call the free size of inputs and outputs `batch`, in place of a number that the exporter counted."""
+    values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
+    sizes = [size for value in values for size in value.type.tensor_type.shape.dim if size.dim_param]
+    symbols = {size.dim_param for size in sizes if size.dim_param.isidentifier()}
+    if len(symbols) == 1:
+        symbol = re.compile(rf"\b{symbols.pop()}\b")
+        for size in sizes:
+            size.dim_param = symbol.sub("batch", size.dim_param)
 
 
 def _use_operators(graph: Graph) -> None:
@@ -222,6 +243,7 @@ def _finish(model: onnx.ModelProto) -> None:
     """Give our nodes the user's names and the file the functions that they need."""
     model.ir_version = IR_VERSION
     model.producer_name = "frostline"
+    _drop_idle_casts(model.graph)
     for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del part.metadata_props[:]  # the exporter's stack traces, most of the file
     renamed: dict[str, str] = {}
@@ -239,6 +261,28 @@ def _finish(model: onnx.ModelProto) -> None:
     model.functions.extend(known[name] for name in sorted({node.op_type for _, node in named(model)}))
     if not any(entry.domain == DOMAIN for entry in model.opset_import):
         model.opset_import.append(helper.make_opsetid(DOMAIN, VERSION))
+
+
+def _drop_idle_casts(graph: onnx.GraphProto) -> None:
+    """The exporter casts constants to a type that they mostly have: four nodes at every clip, which say nothing."""
+    values = [*graph.input, *graph.value_info, *graph.output]
+    kinds = {value.name: value.type.tensor_type.elem_type for value in values}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            own = node.attribute[0]
+            kinds[node.output[0]] = _CONSTANTS.get(own.name, own.t.data_type)
+    returned = {value.name for value in graph.output}
+    idle = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "CastLike" and node.output[0] not in returned
+        and kinds.get(node.input[0], 0) == kinds.get(node.input[1], -1)
+    }  # fmt: skip
+    given = {name: node.input[0] for name, node in idle.items()}
+    for node in idle.values():
+        graph.node.remove(node)
+    for node in graph.node:
+        _rename(node, given)
 
 
 def _rename(value: onnx.NodeProto | onnx.ValueInfoProto, renamed: dict[str, str]) -> None:

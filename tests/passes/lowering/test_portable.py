@@ -37,7 +37,8 @@ def test_it_is_what_any_runtime_takes(lowered: onnx.ModelProto) -> None:
     assert lowered.ir_version == 10
     assert {entry.domain: entry.version for entry in lowered.opset_import} == {"": 21, "frostline": 1}
     assert [function.name for function in lowered.functions] == ["Binarize", "BinarizeAt", "BinaryConv"]
-    assert lowered.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    assert [size.dim_param for size in lowered.graph.input[0].type.tensor_type.shape.dim] == ["batch", "", "", ""]
+    assert lowered.graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
 def test_weights_are_bits_and_latent_weights_are_not_in_it(lowered: onnx.ModelProto) -> None:
@@ -50,6 +51,30 @@ def test_weights_are_bits_and_latent_weights_are_not_in_it(lowered: onnx.ModelPr
 def test_nodes_have_the_user_s_names(lowered: onnx.ModelProto) -> None:
     names = [node.name for node in lowered.graph.node if node.domain == "frostline"]
     assert names == ["3.activation", "3", "6.activation", "6"]
+
+
+def test_float_nodes_have_the_names_of_their_modules_or_of_their_values(lowered: onnx.ModelProto) -> None:
+    names = {node.name: node.op_type for node in lowered.graph.node}
+    assert len(names) == len(lowered.graph.node)
+    assert [names[name] for name in ("0", "7_scale", "7_shift", "hardtanh")] == ["Conv", "Mul", "Add", "Clip"]
+
+
+def test_a_module_may_have_the_name_of_a_value() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.tanh, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.tanh(self.first(x).tanh()).tanh())
+
+    names = [node.name for node in fl.lower(frozen(Named(), 2, 6)).graph.node]
+    assert {"first", "tanh", "last"} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_a_cast_to_the_type_that_a_value_has_is_not_written(lowered: onnx.ModelProto) -> None:
+    assert "CastLike" not in [node.op_type for node in lowered.graph.node]
 
 
 def test_a_graph_that_is_not_binary_is_refused() -> None:
