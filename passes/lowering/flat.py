@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from frostline.compiler.graph import Example
@@ -26,6 +27,15 @@ class Flat(nn.Module):
         """What the tensors are called: the argument's name, and the way to the tensor inside of it."""
         self.tensors = tuple(tensor for _, tensor in named)
         """The example's own tensors."""
+
+    def names_of_results(self) -> list[str] | None:
+        """What the net's own result calls its tensors, where it is a dictionary or has fields, and they are unique."""
+        with torch.no_grad():
+            result = self.net(**self._arguments)
+        if isinstance(result, (Tensor, tuple, list)):
+            return None
+        names = [name for key, part in parts(result) for name, _ in _named(str(key), part)]
+        return names if len({*names, *self.names}) == len(names) + len(self.names) else None
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         left = iter(tensors)

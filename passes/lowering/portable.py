@@ -160,6 +160,7 @@ def _round(nodes: fx.Graph, node: fx.Node) -> None:
 
 def _export(graph: Graph) -> onnx.ModelProto:
     flat = Flat(graph.module.cpu().eval(), _at_least_two(graph.example))
+    results = flat.names_of_results()
     batch = Example(flat.tensors).batch_size()
     moving = tuple(_dynamic(tensor, batch) for tensor in flat.tensors)
     window = ("inputs", "kernel_shape", "strides", "pads", "dilations", "group")
@@ -178,8 +179,8 @@ def _export(graph: Graph) -> onnx.ModelProto:
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                flat, flat.tensors, input_names=flat.names, dynamo=True, optimize=False, verbose=False,
-                opset_version=OPSET, dynamic_shapes=(moving,), custom_translation_table=table,
+                flat, flat.tensors, input_names=flat.names, output_names=results, dynamo=True, optimize=False,
+                verbose=False, opset_version=OPSET, dynamic_shapes=(moving,), custom_translation_table=table,
             )  # fmt: skip
     except Exception as error:
         reasons = [Offence(line) for line in _causes(error)]

@@ -73,6 +73,29 @@ def test_a_module_may_have_the_name_of_a_value() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize(
+    ("result", "names"),
+    [
+        (lambda x: {"mask": x, "more": [x * 2, {"last": x.sum(1)}]}, ["mask", "more.0", "more.1.last"]),
+        (lambda x: {"input": x, "score": x * 2}, None),  # the name of an input
+        (lambda x: (x, x * 2), None),
+    ],
+)
+def test_outputs_have_the_names_that_the_forward_gives_them(
+    result: Callable[[torch.Tensor], object], names: list[str] | None
+) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*[nn.Linear(6, 6) for _ in range(3)])
+
+        def forward(self, input: torch.Tensor) -> object:
+            return result(self.layers(input))
+
+    found = [value.name for value in fl.lower(frozen(Named(), 2, 6)).graph.output]
+    assert found == names if names else "input" not in found and len(found) == 2
+
+
 def test_a_cast_to_the_type_that_a_value_has_is_not_written(lowered: onnx.ModelProto) -> None:
     assert "CastLike" not in [node.op_type for node in lowered.graph.node]
 
