@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from frostline.compiler.graph import Example
 from frostline.compiler.tensors import map_tensors, parts, tensors_in
@@ -30,8 +33,10 @@ class Flat(nn.Module):
 
     def names_of_results(self) -> list[str] | None:
         """What the net's own result calls its tensors, where it is a dictionary or has fields, and they are unique."""
-        with torch.no_grad():
-            result = self.net(**self._arguments)
+        fakes = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
+        fake = partial(fakes.from_tensor, static_shapes=True)
+        with torch.no_grad(), fakes, InPlainOperations():
+            result = self.net(**map_tensors(self._arguments, fake))
         if isinstance(result, (Tensor, tuple, list)):
             return None
         names = [name for key, part in parts(result) for name, _ in _named(str(key), part)]

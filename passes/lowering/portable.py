@@ -41,6 +41,7 @@ from frostline.compiler.invariants import (
 )  # fmt: skip
 from frostline.compiler.products import above, held_parameters, products_of
 from frostline.compiler.rewriting import check
+from frostline.compiler.unreached import unreached
 from frostline.errors import LoweringError, Offence
 from frostline.passes.lowering.flat import Flat
 from frostline.passes.lowering.functions import IR_VERSION, OPSET, VERSION, functions
@@ -76,8 +77,14 @@ def lower_portable(graph: Graph) -> onnx.ModelProto:
 
 
 def _kept(graph: Graph) -> dict[str, str]:
-    """Why products stay float, by the names of the parameters that their weights are made of."""
-    return {
+    """Why parameters stay float, by their names: those that products read, and those that none does."""
+    reasons = {
+        name: one.why
+        for one in unreached(graph)
+        for name, _ in graph.module.named_parameters()
+        if name == one.name or name.startswith(f"{one.name}.")
+    }
+    return reasons | {
         name: why
         for product in products_of(graph)
         if (why := facts(product.node).kept)

@@ -51,7 +51,10 @@ app = typer.Typer(
 _INTERRUPTED = 130
 
 SpecFile = Annotated[
-    Path, typer.Argument(metavar="SPEC", help="A schedule spec: a file (YAML), or the name of a shipped one: stompp.")
+    Path,
+    typer.Argument(
+        metavar="SPEC", help="A schedule spec: a file (YAML), or the name of a shipped one, as stompp or vanilla-ste."
+    ),
 ]
 ModelFile = Annotated[Path, typer.Argument(metavar="FILE", help="An ONNX file that frostline exported.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run of `frostline train`.")]

@@ -96,6 +96,20 @@ def test_outputs_have_the_names_that_the_forward_gives_them(
     assert found == names if names else "input" not in found and len(found) == 2
 
 
+def test_what_reads_a_parameter_that_no_product_reads_says_why_it_is_float() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.gru = nn.Linear(6, 8), nn.GRU(8, 8, batch_first=True)
+            self.middle, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.middle(self.gru(self.first(x).tanh())[0]).tanh())
+
+    told = {node.name: node.doc_string for node in fl.lower(frozen(Recurrent(), 2, 3, 6)).graph.node}
+    assert told["gru.weight_ih_l0"] == "float: GRU runs as a whole: its weights cannot be reached"
+
+
 def test_a_cast_to_the_type_that_a_value_has_is_not_written(lowered: onnx.ModelProto) -> None:
     assert "CastLike" not in [node.op_type for node in lowered.graph.node]
 
