@@ -113,14 +113,15 @@ def _tell(model: onnx.ModelProto, kept: Mapping[str, str]) -> None:
 
 
 def _name_batch(model: onnx.ModelProto) -> None:
-    """Call the free size of inputs and outputs `batch`, in place of a number that the exporter counted."""
+    """Call the free size of inputs and outputs `batch`, in place of the numbers that the exporter counted."""
     values = [*model.graph.input, *model.graph.value_info, *model.graph.output]
     sizes = [size for value in values for size in value.type.tensor_type.shape.dim if size.dim_param]
-    symbols = {size.dim_param for size in sizes if size.dim_param.isidentifier()}
-    if len(symbols) == 1:
-        symbol = re.compile(rf"\b{symbols.pop()}\b")
-        for size in sizes:
-            size.dim_param = symbol.sub("batch", size.dim_param)
+    batches = {
+        value.type.tensor_type.shape.dim[0].dim_param for value in model.graph.input if value.type.tensor_type.shape.dim
+    }
+    symbols = re.compile("|".join(rf"\b{re.escape(symbol)}\b" for symbol in batches if symbol) or "$^")
+    for size in sizes:
+        size.dim_param = symbols.sub("batch", size.dim_param)
 
 
 def _use_operators(graph: Graph) -> None:

@@ -110,6 +110,22 @@ def test_what_reads_a_parameter_that_no_product_reads_says_why_it_is_float() -> 
     assert told["gru.weight_ih_l0"] == "float: GRU runs as a whole: its weights cannot be reached"
 
 
+def test_all_inputs_have_one_batch() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*[nn.Linear(6, 6) for _ in range(3)])
+
+        def forward(self, x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+            return self.layers(x) * scale
+
+    program = fl.compile(Two(), spec(), (torch.randn(2, 6), torch.randn(2, 1)), total_steps=40)
+    program.driver.resume(40)
+    graph = fl.lower(program.freeze()).graph
+    shapes = [value.type.tensor_type.shape for value in (*graph.input, *graph.output)]
+    assert [shape.dim[0].dim_param for shape in shapes] == ["batch"] * 3
+
+
 def test_a_cast_to_the_type_that_a_value_has_is_not_written(lowered: onnx.ModelProto) -> None:
     assert "CastLike" not in [node.op_type for node in lowered.graph.node]
 
