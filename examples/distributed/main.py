@@ -39,6 +39,7 @@ def main(
         program = train(device, epochs, folder)
         if dist.get_rank() == 0:
             ship(program, folder / "model.onnx")
+        dist.barrier()  # a rank that ends while gloo's threads still hold its last gradients can abort
     finally:
         dist.destroy_process_group()
 
