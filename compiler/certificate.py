@@ -82,7 +82,8 @@ class Certificate:
         if self.zero_one:
             lines.append(f"               {self.zero_one} sites hold 0 and 1 and nothing else")
         if self.by_integers:
-            lines.append(f"               {self.by_integers} of them by comparing integers with integer thresholds")
+            counted = f"{self.by_integers} of {self.sites} sites"
+            lines.append(f"               {counted} by comparing integers with integer thresholds")
         lines.append(f"  exact        {exact} binary operations give the graph's integers for the graph's own inputs")
         if close:
             lines.append(f"  close        {close} operations of float activations and binary weights")

@@ -105,7 +105,7 @@ def test_the_thresholds_of_a_file_are_proven(
 
 
 def test_the_text_of_a_certificate(exported: tuple[Path, fl.Graph]) -> None:
-    assert "2 of them by comparing integers with integer thresholds" in str(read_certificate(exported[0]))
+    assert "2 of 8 sites by comparing integers with integer thresholds" in str(read_certificate(exported[0]))
 
 
 def test_a_certificate_from_before(exported: tuple[Path, fl.Graph]) -> None:
