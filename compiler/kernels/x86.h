@@ -17,17 +17,20 @@
 namespace frostline {
 namespace {
 
-// Pixels of a channel that are read or written together. They are several lines of the cache, as the same pixels of many
-// channels may have one place in it.
-constexpr int kRun = kTogether * kPanel;
+// Pixels of a channel that are written together, and that are read together. They are several lines of the cache, as the
+// same pixels of many channels may have one place in it; processors foresee what long runs read.
+constexpr int kRun = kTogether * kPanel, kRead = 1024;
 
-// Bit c of word p is x[c][p] >= 0, for up to 32 channels of up to kRun pixels.
+// Bit c of word p is x[c][p] >= 0, for up to 32 channels of up to kRead pixels.
 inline void signs_of_columns(const float* x, int64_t stride, int64_t channels, int64_t pixels, uint32_t* words) {
-    alignas(64) Marks marks[kRun / kReals][32] = {};
+    alignas(64) Marks marks[kRead / kReals][32];
+    if (channels < 32) memset(marks, 0, size_t((pixels + kReals - 1) / kReals) * sizeof marks[0]);
     for (int64_t c = 0; c < channels; ++c) {
         const float* from = x + c * stride;
         int64_t p = 0;
-        for (; p + kReals <= pixels; p += kReals) marks[p / kReals][c] = signs_of(reals(from + p));
+        for (; p + kReals <= pixels; p += kReals) {
+            marks[p / kReals][c] = signs_of(reals(from + p));
+        }
         if (p < pixels) marks[p / kReals][c] = signs_of(some_reals(from + p, pixels - p));
     }
     for (int64_t p = 0; p < pixels; p += kReals) turned(marks[p / kReals], words + p);
@@ -54,9 +57,9 @@ void prepare_columns(const Layer& layer, const Sizes& sizes, const Tensors& t, i
             const int64_t left = layer.inputs - 32 * k;
             const float* columns = from + (g * layer.inputs + 32 * k) * sizes.pixels_in;
             uint8_t* word = to + (g * layer.words + k) * kWordBytes;
-            for (int64_t pixel = 0, at = 0; pixel < pixels; pixel += kRun) {
-                alignas(64) uint32_t words[kRun];
-                const int64_t count = pixels - pixel < kRun ? pixels - pixel : kRun;
+            for (int64_t pixel = 0, at = 0; pixel < pixels; pixel += kRead) {
+                alignas(64) uint32_t words[kRead];
+                const int64_t count = pixels - pixel < kRead ? pixels - pixel : kRead;
                 signs_of_columns(columns + pixel, sizes.pixels_in, left < 32 ? left : 32, count, words);
                 for (int64_t i = 0; i < count;) {  // what is left of a row of the image
                     const int64_t end = i + width - at < count ? i + width - at : count;
@@ -107,9 +110,9 @@ void pack_bits(const float* x, int64_t channels, int64_t pixels, bool rows, uint
             for (int64_t p = 0; p < pixels; ++p) bits[p * words + k] = signs_of_row(x + p * channels + 32 * k, count);
             continue;
         }
-        for (int64_t p = 0; p < pixels; p += kRun) {
-            alignas(64) uint32_t found[kRun];
-            const int64_t some = pixels - p < kRun ? pixels - p : kRun;
+        for (int64_t p = 0; p < pixels; p += kRead) {
+            alignas(64) uint32_t found[kRead];
+            const int64_t some = pixels - p < kRead ? pixels - p : kRead;
             signs_of_columns(x + 32 * k * pixels + p, pixels, count, some, found);
             for (int64_t i = 0; i < some; ++i) bits[(p + i) * words + k] = found[i];
         }
@@ -227,11 +230,31 @@ void to_floats(const int16_t* sums, const Panel* blocks, int64_t count, const La
     }
 }
 
+// More floats than this are not in a core's own cache when they are needed; to fetch what is there costs time.
+constexpr int64_t kNear = 1 << 18;
+
+// GCC drops a function that does nothing but `__builtin_prefetch`.
+inline void fetch(const float* line) { asm volatile("prefetcht0 %0" : : "m"(*line)); }
+
+// The results of a panel, or what is added to them, come into the cache while its sums are computed, which use no memory.
+void fetch_results(const float* results, const Panel& panel, const Layer& layer, const Sizes& sizes) {
+    const int64_t channels = layer.groups * layer.outputs;
+    if (layer.rows) {
+        const float* row = results + (panel.image * sizes.pixels_out + panel.pixel) * channels + panel.channel;
+        for (int64_t p = 0; p < panel.count; ++p, row += channels)
+            for (int64_t o = 0; o < panel.valid; o += 16) fetch(row + o);
+    } else {
+        const float* column = results + (panel.image * channels + panel.channel) * sizes.pixels_out + panel.pixel;
+        for (int64_t o = 0; o < panel.valid; ++o, column += sizes.pixels_out) fetch(column);
+    }
+}
+
 void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image,
                     int64_t index, int64_t panels, const Block* blocks, int64_t count) {
     const int64_t group = blocks->group, begin = index * kPanel, there = sizes.pixels_out - begin;
     const int64_t pixels = there < panels * kPanel ? there : panels * kPanel;
     const uint8_t* origin = t.prepared + (image * sizes.pixels_padded * layer.groups + group) * layer.words * kWordBytes;
+    const bool far = !e.thresholds && t.batch * layer.groups * layer.outputs * sizes.pixels_out > kNear;
     alignas(64) int16_t sums[kNeighbours * kPanel * kBlock], columns[kBlock * kRun];
     Panel own[kNeighbours];
     for (int64_t i = 0; i < count; ++i) {
@@ -247,6 +270,8 @@ void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, co
             for (int64_t p = 0; p < kPanel; ++p) bases[p] = own_bases + sizes.based[begin + done + p];
             own[i].pixel = begin + done, own[i].count = pixels - done < kPanel ? pixels - done : kPanel;
             int16_t* to = sums + i * kPanel * kBlock;
+            if (far) fetch_results(t.y, own[i], layer, sizes);
+            if (far && t.residual) fetch_results(t.residual, own[i], layer, sizes);
             panel_of_sums(blocks[i].width, blocks[i].weights, layer.taps * layer.words, sizes.places, x, bases, int(own[i].count), to);
             if (e.thresholds) to_bits(to, own[i], e, sizes, t, words_of(layer.groups * layer.outputs));
             else if (!layer.rows) turn(to, own[i], columns + done);
