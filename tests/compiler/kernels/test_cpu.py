@@ -73,6 +73,25 @@ def test_integers_of_linear_layers_are_equal(rows: int, inputs: int, outputs: in
     assert torch.equal(Product(packing.pack(weight), inputs).floats(x), x @ weight.T)
 
 
+@pytest.mark.parametrize("inputs", [1, 33, 70])
+def test_images_and_results_larger_than_what_is_taken_at_once(inputs: int) -> None:
+    window = Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+    x, weight = signs(2, inputs, 34, 61), signs(70, inputs, 3, 3, seed=2)
+    product, sums = Product(packing.pack(weight), inputs, window), expected(x, weight, window)
+    residual = floats(*sums.shape)
+    assert sums.numel() > 1 << 18
+    assert torch.equal(product.floats(x), sums)
+    assert torch.equal(product.floats(cpu.pack(x), residual=residual), sums + residual)
+
+
+def test_rows_of_results_larger_than_what_is_taken_at_once() -> None:
+    x, weight = signs(3, 301, 100), signs(301, 100, seed=2)
+    product, sums = Product(packing.pack(weight), 100), x @ weight.T
+    residual = floats(*sums.shape)
+    assert sums.numel() > 1 << 18
+    assert torch.equal(product.floats(x, residual=residual), sums + residual)
+
+
 @EXAMPLES
 @given(convolutions())
 def test_a_factor_a_sum_a_residual_and_limits_round_as_operators_do(example: tuple[Tensor, Tensor, Window]) -> None:
