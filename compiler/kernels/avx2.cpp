@@ -35,16 +35,18 @@ inline void add_widened(uint16_t* to, Vector bytes) {
 namespace frostline {
 namespace {
 
-void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-                   const int32_t* const* bases, int pixels, int16_t* sums) {
-    if (width == kBlock) panel_of<4, 2>(block, words, places, x, bases, pixels, sums);
-    else panel_of<8, 1>(block, words, places, x, bases, pixels, sums);
+template <typename End>
+void count_panel(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+                 int64_t pixels, const End& end) {
+    if (width == kBlock) count_pixels<4, 2>(block, width, words, places, x, pixels, end);
+    else count_pixels<8, 1>(block, width, words, places, x, pixels, end);
 }
 
 }  // namespace
 }  // namespace frostline
 
-#include "x86.h"
+#include "ends.h"
+#include "prepare.h"
 
 namespace frostline {
 

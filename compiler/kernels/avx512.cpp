@@ -42,15 +42,17 @@ inline void add_widened(uint16_t* to, Vector bytes) {
 namespace frostline {
 namespace {
 
-void panel_of_sums(int64_t, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-                   const int32_t* const* bases, int pixels, int16_t* sums) {
-    panel_of<8, 1>(block, words, places, x, bases, pixels, sums);
+template <typename End>
+void count_panel(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+                 int64_t pixels, const End& end) {
+    count_pixels<8, 1>(block, width, words, places, x, pixels, end);
 }
 
 }  // namespace
 }  // namespace frostline
 
-#include "x86.h"
+#include "ends.h"
+#include "prepare.h"
 
 namespace frostline {
 

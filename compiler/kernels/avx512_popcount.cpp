@@ -13,7 +13,6 @@ constexpr int kVector = 16;
 
 inline void put_word(uint8_t* to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
 inline void put_words(uint8_t* to, const uint32_t* words, int64_t count) { __builtin_memcpy(to, words, size_t(4 * count)); }
-inline int64_t lanes(int64_t width) { return width; }
 
 // Adds in place, and keeps a vector in its register: left alone, GCC copies every counter in every turn of the tile, and
 // reads weights from memory once more for each pixel, a tenth of the tile's time.
@@ -33,9 +32,33 @@ inline __m512i kept(__m512i vector) {
 }
 inline __m512i differing(__m512i a, __m512i b) { return _mm512_popcnt_epi32(_mm512_xor_si512(a, b)); }
 
-template <int P, int O>
-inline void tile(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-                 const int32_t* const* bases, int16_t* sums) {
+// How many bits of 32 outputs differ.
+struct Counts {
+    __m512i low, high;
+};
+
+// Which of them differ in no more bits than they may.
+inline void put_bits(uint32_t* to, const Counts& counts, const int32_t* most) {
+    const __mmask16 low = _mm512_cmple_epi32_mask(counts.low, _mm512_loadu_si512(most));
+    const __mmask16 high = _mm512_cmple_epi32_mask(counts.high, _mm512_loadu_si512(most + kVector));
+    __builtin_memcpy(to, &low, 2), __builtin_memcpy((char*)to + 2, &high, 2);
+}
+
+inline __m512i sums_of(__m512i counts, const int32_t* bases) {
+    return _mm512_sub_epi32(_mm512_loadu_si512(bases), _mm512_add_epi32(counts, counts));
+}
+inline void put_sums(int16_t* to, const Counts& counts, const int32_t* bases) {
+    _mm256_store_si256((__m256i*)to, _mm512_cvtepi32_epi16(sums_of(counts.low, bases)));
+    _mm256_store_si256((__m256i*)(to + kVector), _mm512_cvtepi32_epi16(sums_of(counts.high, bases + kVector)));
+}
+inline __m512 real_sums(const Counts& counts, const int32_t* bases, int64_t first) {
+    return _mm512_cvtepi32_ps(sums_of(first ? counts.high : counts.low, bases + first));
+}
+
+// Gives `end` the counts of up to P pixels from pixel `begin` on, 32 outputs at a time.
+template <int P, int O, typename End>
+inline void count_tile(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x, int64_t begin,
+                       int64_t pixels, const End& end) {
     __m512i counts[P][O];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
@@ -48,32 +71,30 @@ inline void tile(const uint8_t* block, int64_t words, const int64_t* places, con
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
             int32_t inputs;
-            __builtin_memcpy(&inputs, x[p] + places[word], 4);
+            __builtin_memcpy(&inputs, x[begin + p] + places[word], 4);
             const __m512i repeated = _mm512_set1_epi32(inputs);
 #pragma GCC unroll 8
             for (int o = 0; o < O; ++o) counts[p][o] = sum_in_place(counts[p][o], differing(weights[o], repeated));
         }
     }
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p)
+    for (int p = 0; p < P; ++p) {
+        if (begin + p == pixels) return;
 #pragma GCC unroll 8
-        for (int o = 0; o < O; ++o) {
-            const __m512i base = _mm512_loadu_si512(bases[p] + kVector * o);
-            const __m512i sum = _mm512_sub_epi32(base, _mm512_add_epi32(counts[p][o], counts[p][o]));
-            _mm256_store_si256((__m256i*)(sums + (p * O + o) * kVector), _mm512_cvtepi32_epi16(sum));
-        }
+        for (int o = 0; o < O; o += 2) end(begin + p, kVector * o, Counts{counts[p][o], counts[p][o + 1]});
+    }
 }
 
-template <int P, int O>
-void panel_of(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-              const int32_t* const* bases, int pixels, int16_t* sums) {
-    for (int p = 0; p < pixels; p += P) tile<P, O>(block, words, places, x + p, bases + p, sums + p * O * kVector);
+template <int P, int O, typename End>
+void count_pixels(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x, int64_t pixels, const End& end) {
+    for (int64_t p = 0; p < pixels; p += P) count_tile<P, O>(block, words, places, x, p, pixels, end);
 }
 
-void panel_of_sums(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-                   const int32_t* const* bases, int pixels, int16_t* sums) {
-    if (width == kBlock) panel_of<4, 4>(block, words, places, x, bases, pixels, sums);
-    else panel_of<8, 2>(block, words, places, x, bases, pixels, sums);
+template <typename End>
+void count_panel(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+                 int64_t pixels, const End& end) {
+    if (width == kBlock) count_pixels<4, 4>(block, words, places, x, pixels, end);
+    else count_pixels<8, 2>(block, words, places, x, pixels, end);
 }
 
 int64_t spin(int64_t turns) {
@@ -102,7 +123,8 @@ void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t wo
 }  // namespace
 }  // namespace frostline
 
-#include "x86.h"
+#include "ends.h"
+#include "prepare.h"
 
 namespace frostline {
 

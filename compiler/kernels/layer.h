@@ -6,8 +6,7 @@
 namespace frostline {
 
 constexpr int kPanel = 16;   // pixels that are computed together
-constexpr int kTogether = 8;    // panels whose results are written together
-constexpr int kNeighbours = 2;  // blocks of which that is so, in rows
+constexpr int kTogether = 8; // panels whose results are written together
 constexpr int kBlock = 64;   // outputs that are computed together, at most
 constexpr int kAxes = 3;     // spatial axes: depth, height, width
 
@@ -19,10 +18,8 @@ struct Layer {
     bool rows;            // floats lie pixel by pixel, as a linear layer has them; else channel by channel
 };
 
-// What follows the integers: nothing, bits, or a factor and a term for each channel.
+// What follows the integers, where they become floats: a factor and a term for each channel, or null.
 struct Epilogue {
-    const int32_t* thresholds;  // [padded outputs]; the bit is (sum >= threshold) != flip
-    const uint32_t* flips;      // one bit an output
     const float *scale, *shift;
     const float* limits;  // what floats are clipped to, the residual included
 };
@@ -40,7 +37,9 @@ struct Sizes {
     // [pixels_out, and the last one again until the panel is full]
     const int64_t* offsets;  // from the image's first byte to the pixel's first tap
     const int64_t* based;    // where the pixel's bases are: it hangs on which taps lie inside of the image
-    const int32_t* bases;    // [patterns of taps, groups, padded outputs]: the sum where no bit differs
+    // [patterns of taps, groups, padded outputs]: the sum where no bit differs, from which each bit that does takes 2;
+    // where sums are compared, how many may differ at most for the bit to be set
+    const int32_t* bases;
     const int64_t* places;   // [taps * words], from a pixel's first tap to each word that it is made of
 };
 
@@ -50,7 +49,7 @@ struct Tensors {
     const float* x;
     const uint32_t* x_bits;
     const float* residual;
-    float* y;
+    float* y;  // null where sums are compared, not kept
     uint32_t* y_bits;
     uint8_t* prepared;  // [n, padded pixels, groups, words] of `Engine::word_bytes`
 };
@@ -65,9 +64,9 @@ struct Engine {
     void (*interleave)(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block);
     // Rows [first, last) of the padded input.
     void (*prepare)(const Layer&, const Sizes&, const Tensors&, int64_t image, int64_t first, int64_t last);
-    // The outputs of a block, or of rows up to kNeighbours of them, and of up to kTogether panels of pixels.
+    // The outputs of a block, of up to kTogether panels of pixels.
     void (*compute)(const Layer&, const Sizes&, const Tensors&, const Epilogue&, int64_t image, int64_t panel,
-                    int64_t panels, const Block* blocks, int64_t count);
+                    int64_t panels, const Block& block);
     // Bits of floats, for activations that several layers read.
     void (*pack)(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits);
     // Does what its tile does over and over, without memory, and returns how many products that were.

@@ -64,8 +64,7 @@ EXPORTED void* frostline_product(const uint8_t* bits, int64_t outputs, int64_t i
                                  const float* shift, const float* limits, char* message, int64_t room) {
     try {
         const Window window = {{kernel, kernel + axes}, {strides, strides + axes}, {pads, pads + 2 * axes}, {dilations, dilations + axes}, groups};
-        auto product = std::make_unique<Product>(bits, outputs, inputs, window, rows);
-        if (thresholds) product->binarize_at(thresholds, high);
+        auto product = std::make_unique<Product>(bits, outputs, inputs, window, rows, thresholds, high);
         if (scale) product->scale_by(scale, shift);
         if (limits) product->clip_to(limits);
         return product.release();

@@ -64,22 +64,47 @@ inline void count(const uint8_t* block, int64_t words, const int64_t* places, co
         for (int o = 0; o < O; ++o) add_widened(wide + (p * O + o) * kVector, counts[p][o]);
 }
 
-// The weights of some words stay in the nearest cache for all pixels.
-template <int P, int O>
-void panel_of(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
-              const int32_t* const* bases, int pixels, int16_t* sums) {
+// How many bits of 32 outputs differ: where they lie.
+struct Counts {
+    const uint16_t* at;
+};
+
+// The low halves of int32: a base may be twice the largest sum, as what is taken from it may be.
+inline __m256i sixteen(const int32_t* x) {
+    const __m256i half = _mm256_set1_epi32(0xffff), low = _mm256_and_si256(half, _mm256_loadu_si256((const __m256i*)x));
+    const __m256i packed = _mm256_packus_epi32(low, _mm256_and_si256(half, _mm256_loadu_si256((const __m256i*)(x + 8))));
+    return _mm256_permute4x64_epi64(packed, 0xd8);
+}
+
+// Which of them differ in no more bits than they may.
+inline void put_bits(uint32_t* to, const Counts& counts, const int32_t* most) {
+    const __m256i low = _mm256_cmpgt_epi16(_mm256_load_si256((const __m256i*)counts.at), sixteen(most));
+    const __m256i high = _mm256_cmpgt_epi16(_mm256_load_si256((const __m256i*)(counts.at + 16)), sixteen(most + 16));
+    *to = ~uint32_t(_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xd8)));
+}
+
+inline void put_sums(int16_t* to, const Counts& counts, const int32_t* bases) {
+    for (int o = 0; o < 32; o += 16) {
+        const __m256i differing = _mm256_load_si256((const __m256i*)(counts.at + o));
+        _mm256_store_si256((__m256i*)(to + o), _mm256_sub_epi16(sixteen(bases + o), _mm256_add_epi16(differing, differing)));
+    }
+}
+inline Reals real_sums(const Counts& counts, const int32_t* bases, int64_t first) {
+    return sums_of(counts.at + first, bases + first);
+}
+
+// The weights of some words stay in the nearest cache for all pixels. Gives `end` the counts, 32 outputs at a time.
+template <int P, int O, typename End>
+void count_pixels(const uint8_t* block, int64_t width, int64_t words, const int64_t* places, const uint8_t* const* x,
+                  int64_t pixels, const End& end) {
     alignas(64) uint16_t wide[kPanel * O * kVector] = {};
     for (int64_t first = 0; first < words; first += kWordsOfBytes) {
         const int64_t some = words - first < kWordsOfBytes ? words - first : kWordsOfBytes;
-        for (int p = 0; p < pixels; p += P)
+        for (int64_t p = 0; p < pixels; p += P)
             count<P, O>(block + first * 8 * O * kVector, some, places + first, x + p, wide + p * O * kVector);
     }
-    for (int p = 0; p < pixels; ++p)
-        for (int o = 0; o < O * kVector; o += 16) {
-            const __m256i differing = _mm256_load_si256((const __m256i*)(wide + p * O * kVector + o));
-            const __m256i sum = _mm256_sub_epi16(sixteen(bases[p] + o), _mm256_add_epi16(differing, differing));
-            _mm256_store_si256((__m256i*)(sums + p * O * kVector + o), sum);
-        }
+    for (int64_t p = 0; p < pixels; ++p)
+        for (int64_t o = 0; o < width; o += 32) end(p, o, Counts{wide + p * O * kVector + o});
 }
 
 int64_t spin(int64_t turns) {

@@ -100,20 +100,21 @@ struct Kernel {
         if (inputs.size() != 1) throw Failed("`inputs` is not one number");
         shape.push_back(words_of(inputs[0]) * 4);
         if (shape != bits.shape) throw Failed("its bits have not the shape that its attributes say");
-        product = std::make_unique<Product>(static_cast<const uint8_t*>(bits.data), bits.shape[0], inputs[0], window, !kind->conv);
+        const Tensor thresholds = kind->fused ? constant(api, info, kThresholds) : Tensor();
+        const float* at = thresholds.data ? of_each(thresholds, bits) : nullptr;
+        const float* high = at ? of_each(constant(api, info, kHigh), bits) : nullptr;
+        product = std::make_unique<Product>(static_cast<const uint8_t*>(bits.data), bits.shape[0], inputs[0], window, !kind->conv, at, high);
         if (!kind->fused) return;
-        if (const Tensor thresholds = constant(api, info, kThresholds), high = constant(api, info, kHigh); thresholds.data)
-            product->binarize_at(of_each(thresholds), of_each(high));
         if (const Tensor scale = constant(api, info, kScale), shift = constant(api, info, kShift); scale.data)
-            product->scale_by(of_each(scale), of_each(shift));
+            product->scale_by(of_each(scale, bits), of_each(shift, bits));
         if (const Tensor limits = constant(api, info, kLimits); limits.data) {
             if (limits.size() != 2) throw Failed("there are not two limits");
             product->clip_to(static_cast<const float*>(limits.data));
         }
     }
 
-    const float* of_each(const Tensor& found) const {
-        if (!found.data || found.size() != product->outputs()) throw Failed("a constant has not one entry for each output");
+    static const float* of_each(const Tensor& found, const Tensor& bits) {
+        if (!found.data || found.size() != bits.shape[0]) throw Failed("a constant has not one entry for each output");
         return static_cast<const float*>(found.data);
     }
 

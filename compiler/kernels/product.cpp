@@ -75,7 +75,7 @@ struct Product::Placed {
     std::vector<int32_t> bases;
 };
 
-Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows) {
+Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows, const float* thresholds, const float* high) {
     const size_t axes = window.kernel.size();
     if (axes > size_t(kAxes)) throw std::invalid_argument("there are more than three spatial axes");
     if (window.groups < 1 || outputs % window.groups) throw std::invalid_argument("the groups do not divide the outputs");
@@ -90,10 +90,10 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     layer_.taps = product_of(layer_.kernel), layer_.words = words_of(inputs), axes_ = rows ? 2 : axes;
 
     engine_ = chosen_engine();
-    if (layer_.taps * inputs > engine_->longest) engine_ = scalar_engine();
-    if (layer_.taps * inputs > engine_->longest) throw std::invalid_argument("the sums are too long to be counted");
-
     const int64_t words = layer_.taps * layer_.words, padded = padded_outputs(layer_.outputs);
+    if (32 * words > engine_->longest) engine_ = scalar_engine();
+    if (32 * words > engine_->longest) throw std::invalid_argument("the sums are too long to be counted");
+
     int64_t bytes = 0;
     std::vector<int64_t> places;
     for (int64_t group = 0; group < layer_.groups; ++group)
@@ -106,13 +106,6 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     weights_ = std::make_unique<Aligned>(bytes);
     std::vector<uint32_t> all(size_t(outputs * words));
     std::memcpy(all.data(), bits, all.size() * 4);
-    for (size_t i = 0; i < blocks_.size(); ++i) {
-        Block& block = blocks_[i];
-        const uint32_t* from = all.data() + (block.group * layer_.outputs + block.first) * words;
-        const int64_t there = std::min(block.width, layer_.outputs - block.first);
-        uint8_t* to = weights_->data() + places[i];
-        engine_->interleave(from, there, block.width, words, to), block.weights = to;
-    }
     sums_.assign(size_t(layer_.taps * layer_.groups * padded), 0);
     for (int64_t o = 0; o < outputs; ++o)
         for (int64_t tap = 0; tap < layer_.taps; ++tap) {
@@ -121,18 +114,27 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
             const int64_t group = o / layer_.outputs;
             sums_[size_t((tap * layer_.groups + group) * padded + o % layer_.outputs)] = int32_t(inputs) - 2 * set;
         }
+    if (thresholds) binarize_at(thresholds, high, all);
+    for (size_t i = 0; i < blocks_.size(); ++i) {
+        Block& block = blocks_[i];
+        const uint32_t* from = all.data() + (block.group * layer_.outputs + block.first) * words;
+        const int64_t there = std::min(block.width, layer_.outputs - block.first);
+        uint8_t* to = weights_->data() + places[i];
+        engine_->interleave(from, there, block.width, words, to), block.weights = to;
+    }
 }
 
-void Product::binarize_at(const float* thresholds, const float* high) {
-    const int64_t count = outputs();
-    thresholds_.assign(size_t(count + kBlock), 0);
-    flips_.assign(size_t(words_of(count) + kBlock / 32), 0);
-    for (int64_t o = 0; o < count; ++o) {
-        const float limit = float(layer_.taps * layer_.inputs + 1), smallest = std::ceil(thresholds[o]);
-        thresholds_[size_t(o)] = int32_t(smallest < limit ? std::max(smallest, -limit) : limit);  // nothing reaches NaN
-        if (high[o] < 0) flips_[size_t(o / 32)] |= 1u << o % 32;
-    }
+// A flipped output has the complement of its weights: where c of n bits differed, n - c do.
+void Product::binarize_at(const float* thresholds, const float* high, std::vector<uint32_t>& weights) {
     if (layer_.groups > 1 && layer_.outputs % 32) throw std::invalid_argument("the groups have no whole words of outputs");
+    const size_t count = size_t(outputs()), words = weights.size() / count;
+    thresholds_.assign(count, 0), flipped_.assign(count, false);
+    for (size_t o = 0; o < count; ++o) {
+        const float limit = float(layer_.taps * layer_.inputs + 1), smallest = std::ceil(thresholds[o]);
+        thresholds_[o] = int32_t(smallest < limit ? std::max(smallest, -limit) : limit);  // nothing reaches NaN
+        flipped_[o] = high[o] < 0;
+        for (size_t i = 0; flipped_[o] && i < words; ++i) weights[o * words + i] = ~weights[o * words + i];
+    }
 }
 
 void Product::scale_by(const float* scale, const float* shift) {
@@ -199,6 +201,10 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
                 for (int64_t i = 0; i < row_of_bases; ++i) base[i] -= sums_[size_t(tap * row_of_bases + i)];
         }
     }
+    for (size_t i = 0; gives_bits() && i < placed->bases.size(); ++i) {
+        const int64_t o = int64_t(i) % row_of_bases, output = o % padded;
+        placed->bases[i] = output < layer_.outputs ? most_differing(placed->bases[i], o / padded * layer_.outputs + output) : -1;
+    }
     if (s.pixels_out) {
         const size_t whole = size_t((s.pixels_out + kPanel - 1) / kPanel * kPanel);
         placed->offsets.resize(whole, placed->offsets.back()), placed->based.resize(whole, placed->based.back());
@@ -207,15 +213,21 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
     return placed_ = placed;
 }
 
+// How many bits may differ at most for the bit of an output to be set: sum >= threshold.
+int32_t Product::most_differing(int32_t base, int64_t output) const {
+    int64_t most = (int64_t(base) - thresholds_[size_t(output)]) >> 1;
+    if (flipped_[size_t(output)]) most = 32 * layer_.taps * layer_.words - most - 1;
+    return int32_t(std::max<int64_t>(-1, std::min(most, engine_->longest)));
+}
+
 void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const ParallelFor& parallel_for) {
     if (layer_.groups > 1 && ((t.x_bits && layer_.inputs % 32) || (t.y_bits && layer_.outputs % 32)))
         throw std::invalid_argument("bits need groups of whole words, of 32 channels");
     if (t.batch == 0 || (layer_.rows && in_sizes.front() == 0)) return;
     const std::shared_ptr<const Placed> placed = place(in_sizes);
     const Sizes& s = placed->sizes;
-    const Epilogue epilogue = {thresholds_.empty() ? nullptr : thresholds_.data(), flips_.data(),
-                               scale_.empty() ? nullptr : scale_.data(), shift_.data(),
-                               limits_.empty() ? nullptr : limits_.data()};
+    const Epilogue epilogue = {scale_.empty() ? nullptr : scale_.data(), shift_.data(), limits_.empty() ? nullptr : limits_.data()};
+    if (gives_bits()) t.y = nullptr;
 
     if (double(t.batch) * double(s.pixels_padded) * double(layer_.groups * layer_.words * engine_->word_bytes) > kMost)
         throw std::invalid_argument("the padded inputs are too large");
@@ -233,16 +245,15 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
     });
 
     const int64_t panels = (s.pixels_out + kPanel - 1) / kPanel, blocks = int64_t(blocks_.size());
-    const int64_t neighbours = layer_.rows ? kNeighbours : 1, spans = (blocks + neighbours - 1) / neighbours;
     const int64_t work = std::max<int64_t>(1, kPanel * kBlock * layer_.taps * layer_.words * 32);
     const int64_t panels_together = std::min(panels, std::max<int64_t>(kTogether, kTask / work / kTogether * kTogether));
     const int64_t chunks = (panels + panels_together - 1) / panels_together;
-    parallel_for(t.batch * chunks * spans, [&](int64_t task) {
-        const int64_t block = task % spans * neighbours, count = std::min(neighbours, blocks - block);
-        const int64_t image = task / spans / chunks, first = task / spans % chunks * panels_together;
+    parallel_for(t.batch * chunks * blocks, [&](int64_t task) {
+        const Block& block = blocks_[size_t(task % blocks)];
+        const int64_t image = task / blocks / chunks, first = task / blocks % chunks * panels_together;
         const int64_t last = std::min(first + panels_together, panels);
         for (int64_t panel = first; panel < last; panel += kTogether)
-            engine_->compute(layer_, s, t, epilogue, image, panel, std::min<int64_t>(kTogether, last - panel), &blocks_[size_t(block)], count);
+            engine_->compute(layer_, s, t, epilogue, image, panel, std::min<int64_t>(kTogether, last - panel), block);
     });
 }
 

@@ -41,11 +41,12 @@ struct Aligned {
 
 class Product {
   public:
-    // `bits` are `[outputs, *kernel, words * 4]`. Throws std::invalid_argument for what cannot be.
-    Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows);
+    // `bits` are `[outputs, *kernel, words * 4]`. With `thresholds` sums become bits, which are turned where `high` is
+    // negative; both have one entry an output. Throws std::invalid_argument for what cannot be.
+    Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows,
+            const float* thresholds = nullptr, const float* high = nullptr);
 
     // What follows the integers, if anything does: all have one entry an output.
-    void binarize_at(const float* thresholds, const float* high);
     void scale_by(const float* scale, const float* shift);
     void clip_to(const float* limits);  // two, the lower one first
 
@@ -60,6 +61,9 @@ class Product {
     bool gives_bits() const { return !thresholds_.empty(); }
 
   private:
+    void binarize_at(const float* thresholds, const float* high, std::vector<uint32_t>& weights);
+    int32_t most_differing(int32_t base, int64_t output) const;
+
     struct Placed;  // sizes with the memory that they point to
     std::shared_ptr<const Placed> place(const std::vector<int64_t>& in_sizes);
 
@@ -70,7 +74,7 @@ class Product {
     std::unique_ptr<Aligned> weights_;
     std::vector<int32_t> sums_;  // [taps, groups, padded outputs]: what a tap of clear bits gives
     std::vector<int32_t> thresholds_;
-    std::vector<uint32_t> flips_;
+    std::vector<bool> flipped_;
     std::vector<float> scale_, shift_, limits_;
     std::mutex mutex_;
     std::shared_ptr<const Placed> placed_;

@@ -5,26 +5,24 @@
 
 #include <cstdint>
 
+// Tests build the library for instructions that their processor lacks, over functions that stand in for them.
+#ifdef FROSTLINE_EMULATED
+#define SUPPORTS(feature) true
+#else
+#define SUPPORTS(feature) __builtin_cpu_supports(feature)
+#endif
+
 namespace frostline {
 namespace {
-
-// The low halves of int32: a base may be twice the largest sum, as what is taken from it may be.
-inline __m256i sixteen(const int32_t* x) {
-    const __m256i half = _mm256_set1_epi32(0xffff), low = _mm256_and_si256(half, _mm256_loadu_si256((const __m256i*)x));
-    const __m256i packed = _mm256_packus_epi32(low, _mm256_and_si256(half, _mm256_loadu_si256((const __m256i*)(x + 8))));
-    return _mm256_permute4x64_epi64(packed, 0xd8);
-}
 
 #if defined(__AVX512BW__) || defined(FROSTLINE_EMULATED)
 
 using Reals = __m512;
 using Sums = __m256i;      // of 16 bits
-using Levels = __m512i;    // thresholds of 32 outputs, of 16 bits
 using Marks = uint16_t;    // one bit a float
 constexpr int kReals = 16;
 
 inline __mmask16 first_of(int64_t count) { return __mmask16((1u << count) - 1); }
-inline Reals none() { return _mm512_setzero_ps(); }
 inline Reals each(float value) { return _mm512_set1_ps(value); }
 inline Reals reals(const float* x) { return _mm512_loadu_ps(x); }
 inline Reals some_reals(const float* x, int64_t count) { return _mm512_maskz_loadu_ps(first_of(count), x); }
@@ -34,6 +32,11 @@ inline Reals sum(Reals a, Reals b) { return _mm512_add_ps(a, b); }
 inline Reals times(Reals a, Reals b) { return _mm512_mul_ps(a, b); }
 inline Reals least(Reals a, Reals b) { return _mm512_min_ps(a, b); }
 inline Reals most(Reals a, Reals b) { return _mm512_max_ps(a, b); }
+// Sums of what counts take twice from bases.
+inline Reals sums_of(const uint16_t* counts, const int32_t* bases) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)counts));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_loadu_si512(bases), _mm512_add_epi32(wide, wide)));
+}
 inline Marks signs_of(Reals values) { return Marks(_mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_GE_OQ)); }
 inline Sums sums_at(const int16_t* sums) { return _mm256_load_si256((const __m256i*)sums); }
 inline void put_sums(int16_t* to, Sums sums) { _mm256_store_si256((__m256i*)to, sums); }
@@ -46,17 +49,6 @@ inline void turned(const Marks* marks, uint32_t* words) {
         words[p] = uint32_t(_mm512_movepi16_mask(all));
         all = _mm512_add_epi16(all, all);
     }
-}
-
-inline Levels levels_of(const int32_t* thresholds) {
-    const __m256i low = _mm512_cvtepi32_epi16(_mm512_loadu_si512(thresholds));
-    const __m256i high = _mm512_cvtepi32_epi16(_mm512_loadu_si512(thresholds + 16));
-    return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-
-// Which of 32 sums reach their level.
-inline uint32_t reached(const int16_t* sums, Levels levels) {
-    return uint32_t(_mm512_cmpge_epi16_mask(_mm512_load_si512(sums), levels));
 }
 
 // Sixteen outputs of sixteen pixels: sums[pixel][output] to one vector an output.
@@ -94,16 +86,12 @@ inline void transpose(const int16_t* sums, int64_t stride, Sums* columns) {
 
 using Reals = __m256;
 using Sums = __m128i;
-struct Levels {
-    __m256i low, high;
-};
 using Marks = uint8_t;
 constexpr int kReals = 8;
 
 inline __m256i first_of(int64_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-inline Reals none() { return _mm256_setzero_ps(); }
 inline Reals each(float value) { return _mm256_set1_ps(value); }
 inline Reals reals(const float* x) { return _mm256_loadu_ps(x); }
 inline Reals some_reals(const float* x, int64_t count) { return _mm256_maskload_ps(x, first_of(count)); }
@@ -113,6 +101,10 @@ inline Reals sum(Reals a, Reals b) { return _mm256_add_ps(a, b); }
 inline Reals times(Reals a, Reals b) { return _mm256_mul_ps(a, b); }
 inline Reals least(Reals a, Reals b) { return _mm256_min_ps(a, b); }
 inline Reals most(Reals a, Reals b) { return _mm256_max_ps(a, b); }
+inline Reals sums_of(const uint16_t* counts, const int32_t* bases) {
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)counts));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_loadu_si256((const __m256i*)bases), _mm256_add_epi32(wide, wide)));
+}
 inline Marks signs_of(Reals values) {
     return Marks(_mm256_movemask_ps(_mm256_cmp_ps(values, _mm256_setzero_ps(), _CMP_GE_OQ)));
 }
@@ -126,15 +118,6 @@ inline void turned(const Marks* marks, uint32_t* words) {
         words[p] = uint32_t(_mm256_movemask_epi8(all));
         all = _mm256_add_epi8(all, all);
     }
-}
-
-
-inline Levels levels_of(const int32_t* thresholds) { return {sixteen(thresholds), sixteen(thresholds + 16)}; }
-
-inline uint32_t reached(const int16_t* sums, Levels levels) {
-    const __m256i low = _mm256_cmpgt_epi16(levels.low, _mm256_load_si256((const __m256i*)sums));
-    const __m256i high = _mm256_cmpgt_epi16(levels.high, _mm256_load_si256((const __m256i*)(sums + 16)));
-    return ~uint32_t(_mm256_movemask_epi8(_mm256_permute4x64_epi64(_mm256_packs_epi16(low, high), 0xd8)));
 }
 
 // Eight outputs of eight pixels: sums[pixel][output] to one vector an output.

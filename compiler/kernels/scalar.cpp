@@ -40,8 +40,8 @@ void prepare(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t i
         }
 }
 
-void compute_block(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image,
-                   int64_t panel, int64_t panels, const Block& block) {
+void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image, int64_t panel,
+             int64_t panels, const Block& block) {
     const int64_t words = layer.taps * layer.words, channels = layer.groups * layer.outputs, group = block.group, first = block.first;
     const int64_t out_words = words_of(channels), padded = padded_outputs(layer.outputs);
     const uint8_t* origin = t.prepared + 4 * (image * sizes.pixels_padded * layer.groups + group) * layer.words;
@@ -58,14 +58,13 @@ void compute_block(const Layer& layer, const Sizes& sizes, const Tensors& t, con
             }
             const int64_t channel = group * layer.outputs + first + o;
             const int64_t base = sizes.bases[sizes.based[pixel] + group * padded + first + o];
-            const int64_t sum = base - 2 * differing;
             bool bit;
-            if (e.thresholds) {
-                bit = (sum >= e.thresholds[channel]) != bool(e.flips[channel / 32] >> channel % 32 & 1);
+            if (!t.y) {
+                bit = differing <= base;
             } else {
                 const int64_t at = layer.rows ? at_pixel * channels + channel
                                               : (image * channels + channel) * sizes.pixels_out + pixel;
-                float y = float(sum);
+                float y = float(base - 2 * differing);
                 if (e.scale) y = y * e.scale[channel], y = y + e.shift[channel];
                 if (t.residual) y = y + t.residual[at];
                 if (e.limits) y = y < e.limits[0] ? e.limits[0] : y, y = y > e.limits[1] ? e.limits[1] : y;
@@ -79,11 +78,6 @@ void compute_block(const Layer& layer, const Sizes& sizes, const Tensors& t, con
             }
         }
     }
-}
-
-void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image, int64_t panel,
-             int64_t panels, const Block* blocks, int64_t count) {
-    for (int64_t i = 0; i < count; ++i) compute_block(layer, sizes, t, e, image, panel, panels, blocks[i]);
 }
 
 void pack(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits) {

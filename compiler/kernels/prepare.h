@@ -1,0 +1,115 @@
+// What precedes the counts, for x86-64 with AVX2: from floats, or from bits, to the padded input of a tile. The file that
+// includes it has defined `kWordBytes`, `put_word` and `put_words`.
+#pragma once
+
+#include <cstring>
+
+#include "layer.h"
+#include "reals.h"
+
+namespace frostline {
+namespace {
+
+// Pixels of a channel that are read together: processors foresee what long runs read.
+constexpr int kRead = 1024;
+
+// Bit c of word p is x[c][p] >= 0, for up to 32 channels of up to kRead pixels.
+inline void signs_of_columns(const float* x, int64_t stride, int64_t channels, int64_t pixels, uint32_t* words) {
+    alignas(64) Marks marks[kRead / kReals][32];
+    if (channels < 32) memset(marks, 0, size_t((pixels + kReals - 1) / kReals) * sizeof marks[0]);
+    for (int64_t c = 0; c < channels; ++c) {
+        const float* from = x + c * stride;
+        int64_t p = 0;
+        for (; p + kReals <= pixels; p += kReals) {
+            marks[p / kReals][c] = signs_of(reals(from + p));
+        }
+        if (p < pixels) marks[p / kReals][c] = signs_of(some_reals(from + p, pixels - p));
+    }
+    for (int64_t p = 0; p < pixels; p += kReals) turned(marks[p / kReals], words + p);
+}
+
+// Bit c is x[c] >= 0, for up to 32 values.
+inline uint32_t signs_of_row(const float* x, int64_t channels) {
+    uint32_t word = 0;
+    int64_t c = 0;
+    for (; c + kReals <= channels; c += kReals) word |= uint32_t(signs_of(reals(x + c))) << c;
+    for (; c < channels; ++c) word |= uint32_t(x[c] >= 0) << c;
+    return word;
+}
+
+// The pixels of whole rows, channel by channel: of depth d, rows [first, last) of the image.
+void prepare_columns(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t d, int64_t first, int64_t last) {
+    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes, width = sizes.in[2];
+    const float* from = t.x + image * layer.groups * layer.inputs * sizes.pixels_in + (d * sizes.in[1] + first) * width;
+    const int64_t row = (d + layer.before[0]) * sizes.padded[1] + first + layer.before[1];
+    uint8_t* to = t.prepared + (image * sizes.pixels_padded + row * sizes.padded[2] + layer.before[2]) * pixel_bytes;
+    const int64_t pixels = (last - first) * width, margin = (sizes.padded[2] - width) * pixel_bytes;
+    for (int64_t g = 0; g < layer.groups; ++g)
+        for (int64_t k = 0; k < layer.words; ++k) {
+            const int64_t left = layer.inputs - 32 * k;
+            const float* columns = from + (g * layer.inputs + 32 * k) * sizes.pixels_in;
+            uint8_t* word = to + (g * layer.words + k) * kWordBytes;
+            for (int64_t pixel = 0, at = 0; pixel < pixels; pixel += kRead) {
+                alignas(64) uint32_t words[kRead];
+                const int64_t count = pixels - pixel < kRead ? pixels - pixel : kRead;
+                signs_of_columns(columns + pixel, sizes.pixels_in, left < 32 ? left : 32, count, words);
+                for (int64_t i = 0; i < count;) {  // what is left of a row of the image
+                    const int64_t end = i + width - at < count ? i + width - at : count;
+                    for (at += end - i; i < end; ++i, word += pixel_bytes) put_word(word, words[i]);
+                    if (at == width) at = 0, word += margin;
+                }
+            }
+        }
+}
+
+void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t first, int64_t last) {
+    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes, row_bytes = sizes.padded[2] * pixel_bytes;
+    const int64_t channels = layer.groups * layer.inputs, width = sizes.in[2];
+    for (int64_t row = first; row < last; ++row) {
+        uint8_t* to = t.prepared + (image * sizes.pixels_padded + row * sizes.padded[2]) * pixel_bytes;
+        const int64_t d = row / sizes.padded[1] - layer.before[0], h = row % sizes.padded[1] - layer.before[1];
+        if (d < 0 || d >= sizes.in[0] || h < 0 || h >= sizes.in[1]) {
+            memset(to, 0, size_t(row_bytes));
+            continue;
+        }
+        memset(to, 0, size_t(layer.before[2] * pixel_bytes));
+        to += layer.before[2] * pixel_bytes;
+        memset(to + width * pixel_bytes, 0, size_t((sizes.padded[2] - layer.before[2] - width) * pixel_bytes));
+        const int64_t pixel = (d * sizes.in[1] + h) * width;
+        if (t.x_bits) {
+            const uint32_t* from = t.x_bits + (image * sizes.pixels_in + pixel) * layer.groups * layer.words;
+            put_words(to, from, width * layer.groups * layer.words);
+        } else if (layer.rows) {
+            const float* from = t.x + (image * sizes.pixels_in + pixel) * channels;
+            for (int64_t i = 0; i < width; ++i, from += channels)
+                for (int64_t g = 0; g < layer.groups; ++g)
+                    for (int64_t k = 0; k < layer.words; ++k, to += kWordBytes) {
+                        const int64_t left = layer.inputs - 32 * k;
+                        put_word(to, signs_of_row(from + g * layer.inputs + 32 * k, left < 32 ? left : 32));
+                    }
+        } else if (h == 0 || row == first) {
+            const int64_t rows = last - row, inside = sizes.in[1] - h;
+            prepare_columns(layer, sizes, t, image, d, h, h + (rows < inside ? rows : inside));
+        }
+    }
+}
+
+void pack_bits(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits) {
+    const int64_t words = words_of(channels);
+    for (int64_t k = 0; k < words; ++k) {
+        const int64_t left = channels - 32 * k, count = left < 32 ? left : 32;
+        if (rows) {
+            for (int64_t p = 0; p < pixels; ++p) bits[p * words + k] = signs_of_row(x + p * channels + 32 * k, count);
+            continue;
+        }
+        for (int64_t p = 0; p < pixels; p += kRead) {
+            alignas(64) uint32_t found[kRead];
+            const int64_t some = pixels - p < kRead ? pixels - p : kRead;
+            signs_of_columns(x + 32 * k * pixels + p, pixels, count, some, found);
+            for (int64_t i = 0; i < some; ++i) bits[(p + i) * words + k] = found[i];
+        }
+    }
+}
+
+}  // namespace
+}  // namespace frostline
