@@ -57,7 +57,7 @@ void count_panel(int64_t width, const uint8_t* block, int64_t words, const int64
 namespace frostline {
 
 const Engine* avx512_engine() {
-    static const Engine engine = {"avx512", kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panels, pack_bits, spin};
+    static const Engine engine = {"avx512", false, kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panels, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") ? &engine : nullptr;
 }
 

@@ -124,13 +124,17 @@ void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t wo
 }  // namespace frostline
 
 #include "ends.h"
+#include "planes.h"
 #include "prepare.h"
 
 namespace frostline {
 
 const Engine* avx512_popcount_engine() {
-    static const Engine engine = {"avx512-vpopcntdq", kWordBytes, 32766, block_bytes, interleave,
-                                  prepare_rows, compute_panels, pack_bits, spin};
+    const auto compute = [](const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image, int64_t panel,
+                            int64_t panels, const Block& block) {
+        (sizes.planes ? compute_planes : compute_panels)(layer, sizes, t, e, image, panel, panels, block);
+    };
+    static const Engine engine = {"avx512-vpopcntdq", true, kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") && SUPPORTS("avx512vpopcntdq") ? &engine : nullptr;
 }
 

@@ -38,8 +38,11 @@ struct Floats {
     const Tensors& t;
 
     static Reals none() { return each(0); }
+    // Of neighbouring channels, and of one.
     Reals scale(int64_t channel) const { return kScale ? reals(e.scale + channel) : none(); }
     Reals shift(int64_t channel) const { return kScale ? reals(e.shift + channel) : none(); }
+    Reals scale_of(int64_t channel) const { return kScale ? each(e.scale[channel]) : none(); }
+    Reals shift_of(int64_t channel) const { return kScale ? each(e.shift[channel]) : none(); }
 
     Reals finished(Reals y, Reals scale, Reals shift, Reals residual) const {
         if (kScale) y = sum(times(y, scale), shift);
@@ -81,11 +84,16 @@ struct Floats {
         if (kBits) memset(signs, 0, sizeof signs);
         for (int64_t o = 0; o < panel.valid; ++o, sums += kRun) {
             const int64_t channel = panel.channel + o, at = (panel.image * channels + channel) * sizes.pixels_out + panel.pixel;
-            const Reals scale = kScale ? each(e.scale[channel]) : none(), shift = kScale ? each(e.shift[channel]) : none();
+            const Reals scale = scale_of(channel), shift = shift_of(channel);
             int64_t p = 0;
             for (; p + kReals <= panel.count; p += kReals) signs[p / kReals][o] = write(reals_of(sums_at(sums + p)), scale, shift, at + p);
             if (p < panel.count) signs[p / kReals][o] = write_some(reals_of(sums_at(sums + p)), scale, shift, at + p, panel.count - p);
         }
+        write_bits(signs, panel, sizes, channels);
+    }
+
+    // From bits of pixels, output by output, to words of outputs.
+    void write_bits(const Marks (*signs)[kBlock], const Panel& panel, const Sizes& sizes, int64_t channels) const {
         if (!kBits) return;
         const int64_t words = words_of(channels);
         for (int64_t o = 0; o < panel.valid; o += 32) {
@@ -165,8 +173,8 @@ void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, co
     const int64_t channels = layer.groups * layer.outputs, begin = index * kPanel, there = sizes.pixels_out - begin;
     const int64_t pixels = there < panels * kPanel ? there : panels * kPanel, left = layer.outputs - block.first;
     const int64_t first = image * sizes.pixels_out + begin, words = words_of(channels);
-    const uint8_t* origin = t.prepared + (image * sizes.pixels_padded * layer.groups + block.group) * layer.words * kWordBytes;
-    const bool far = t.y && t.batch * channels * sizes.pixels_out > kNear;
+    const uint8_t* origin = t.prepared + image * sizes.image_bytes + block.group * layer.words * kWordBytes;
+    const bool far = t.y && !layer.rows && t.batch * channels * sizes.pixels_out > kNear;
     const int32_t* own_bases = sizes.bases + block.group * padded_outputs(layer.outputs) + block.first;
     Panel panel{image, begin, pixels, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
 

@@ -34,6 +34,9 @@ struct Block {
 struct Sizes {
     int64_t in[kAxes], padded[kAxes], out[kAxes];
     int64_t pixels_in, pixels_padded, pixels_out;
+    // The padded input lies pixel by pixel, or in planes: word by word, and in a word pixel by pixel.
+    bool planes;
+    int64_t pixel_step, word_step, image_bytes;  // bytes from one to the next
     // [pixels_out, and the last one again until the panel is full]
     const int64_t* offsets;  // from the image's first byte to the pixel's first tap
     const int64_t* based;    // where the pixel's bases are: it hangs on which taps lie inside of the image
@@ -41,6 +44,9 @@ struct Sizes {
     // where sums are compared, how many may differ at most for the bit to be set
     const int32_t* bases;
     const int64_t* places;   // [taps * words], from a pixel's first tap to each word that it is made of
+    // In planes, where rows are whole panels: [patterns of panels, groups, padded outputs, kPanel], and where each panel's are.
+    const float* panel_bases;
+    const int64_t* panel_based;
 };
 
 // The tensors of one call. Floats are `[n, channels, pixels]`, bits `[n, pixels, words]`.
@@ -57,6 +63,7 @@ struct Tensors {
 // One instruction set's way to do it.
 struct Engine {
     const char* name;
+    bool planes;         // whether it reads planes
     int64_t word_bytes;  // a word of 32 inputs, as its tile reads it
     int64_t longest;     // the largest sum that it can count
     // Bytes of the weights of a block, and the block itself, from rows of `words` words.

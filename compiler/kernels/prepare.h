@@ -39,23 +39,25 @@ inline uint32_t signs_of_row(const float* x, int64_t channels) {
 
 // The pixels of whole rows, channel by channel: of depth d, rows [first, last) of the image.
 void prepare_columns(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t d, int64_t first, int64_t last) {
-    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes, width = sizes.in[2];
+    const int64_t step = sizes.pixel_step, width = sizes.in[2];
     const float* from = t.x + image * layer.groups * layer.inputs * sizes.pixels_in + (d * sizes.in[1] + first) * width;
     const int64_t row = (d + layer.before[0]) * sizes.padded[1] + first + layer.before[1];
-    uint8_t* to = t.prepared + (image * sizes.pixels_padded + row * sizes.padded[2] + layer.before[2]) * pixel_bytes;
-    const int64_t pixels = (last - first) * width, margin = (sizes.padded[2] - width) * pixel_bytes;
+    uint8_t* to = t.prepared + image * sizes.image_bytes + (row * sizes.padded[2] + layer.before[2]) * step;
+    const int64_t pixels = (last - first) * width, margin = (sizes.padded[2] - width) * step;
     for (int64_t g = 0; g < layer.groups; ++g)
         for (int64_t k = 0; k < layer.words; ++k) {
             const int64_t left = layer.inputs - 32 * k;
             const float* columns = from + (g * layer.inputs + 32 * k) * sizes.pixels_in;
-            uint8_t* word = to + (g * layer.words + k) * kWordBytes;
+            uint8_t* word = to + (g * layer.words + k) * sizes.word_step;
             for (int64_t pixel = 0, at = 0; pixel < pixels; pixel += kRead) {
                 alignas(64) uint32_t words[kRead];
                 const int64_t count = pixels - pixel < kRead ? pixels - pixel : kRead;
                 signs_of_columns(columns + pixel, sizes.pixels_in, left < 32 ? left : 32, count, words);
                 for (int64_t i = 0; i < count;) {  // what is left of a row of the image
-                    const int64_t end = i + width - at < count ? i + width - at : count;
-                    for (at += end - i; i < end; ++i, word += pixel_bytes) put_word(word, words[i]);
+                    const int64_t some = width - at < count - i ? width - at : count - i;
+                    if (step == kWordBytes) put_words(word, words + i, some);
+                    else for (int64_t j = 0; j < some; ++j) put_word(word + j * step, words[i + j]);
+                    word += some * step, i += some, at += some;
                     if (at == width) at = 0, word += margin;
                 }
             }
@@ -63,22 +65,24 @@ void prepare_columns(const Layer& layer, const Sizes& sizes, const Tensors& t, i
 }
 
 void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t first, int64_t last) {
-    const int64_t pixel_bytes = layer.groups * layer.words * kWordBytes, row_bytes = sizes.padded[2] * pixel_bytes;
-    const int64_t channels = layer.groups * layer.inputs, width = sizes.in[2];
+    const int64_t step = sizes.pixel_step, words = layer.groups * layer.words, channels = layer.groups * layer.inputs;
+    const int64_t width = sizes.in[2], margin = sizes.padded[2] - layer.before[2] - width, lines = sizes.planes ? words : 1;
     for (int64_t row = first; row < last; ++row) {
-        uint8_t* to = t.prepared + (image * sizes.pixels_padded + row * sizes.padded[2]) * pixel_bytes;
+        uint8_t* to = t.prepared + image * sizes.image_bytes + row * sizes.padded[2] * step;
         const int64_t d = row / sizes.padded[1] - layer.before[0], h = row % sizes.padded[1] - layer.before[1];
-        if (d < 0 || d >= sizes.in[0] || h < 0 || h >= sizes.in[1]) {
-            memset(to, 0, size_t(row_bytes));
-            continue;
+        const bool outside = d < 0 || d >= sizes.in[0] || h < 0 || h >= sizes.in[1];
+        for (int64_t i = 0; i < lines; ++i) {
+            uint8_t* line = to + i * sizes.word_step;
+            memset(line, 0, size_t((outside ? sizes.padded[2] : layer.before[2]) * step));
+            if (!outside) memset(line + (layer.before[2] + width) * step, 0, size_t(margin * step));
         }
-        memset(to, 0, size_t(layer.before[2] * pixel_bytes));
-        to += layer.before[2] * pixel_bytes;
-        memset(to + width * pixel_bytes, 0, size_t((sizes.padded[2] - layer.before[2] - width) * pixel_bytes));
+        if (outside) continue;
+        to += layer.before[2] * step;
         const int64_t pixel = (d * sizes.in[1] + h) * width;
         if (t.x_bits) {
-            const uint32_t* from = t.x_bits + (image * sizes.pixels_in + pixel) * layer.groups * layer.words;
-            put_words(to, from, width * layer.groups * layer.words);
+            const uint32_t* from = t.x_bits + (image * sizes.pixels_in + pixel) * words;
+            if (!sizes.planes) put_words(to, from, width * words);
+            else for (int64_t i = 0; i < width * words; ++i) put_word(to + i % words * sizes.word_step + i / words * step, from[i]);
         } else if (layer.rows) {
             const float* from = t.x + (image * sizes.pixels_in + pixel) * channels;
             for (int64_t i = 0; i < width; ++i, from += channels)

@@ -71,8 +71,22 @@ void Aligned::Free::operator()(uint8_t* memory) const { std::free(memory); }
 struct Product::Placed {
     std::vector<int64_t> in_sizes, out_sizes;
     Sizes sizes{};
-    std::vector<int64_t> offsets, based, places;
+    std::vector<int64_t> offsets, based, places, panel_based;
     std::vector<int32_t> bases;
+    std::vector<float> panel_bases;
+
+    // The bases of the pixels of each panel side by side, once for all panels of a pattern.
+    void base_panels(int64_t row_of_bases) {
+        std::map<std::vector<int64_t>, int64_t> known;
+        for (auto first = based.begin(); first != based.end(); first += kPanel) {
+            const std::vector<int64_t> pattern(first, first + kPanel);
+            const auto [found, is_new] = known.emplace(pattern, int64_t(panel_bases.size()));
+            panel_based.push_back(found->second);
+            for (int64_t o = 0; is_new && o < row_of_bases; ++o)
+                for (const int64_t start : pattern) panel_bases.push_back(float(bases[size_t(start + o)]));
+        }
+        sizes.panel_based = panel_based.data(), sizes.panel_bases = panel_bases.data();
+    }
 };
 
 Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Window& window, bool rows, const float* thresholds, const float* high) {
@@ -160,18 +174,22 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
         if (full < span) throw std::invalid_argument("the kernel is larger than the padded input");
         s.padded[i] = full, s.out[i] = (full - span) / layer_.strides[i] + 1;
     }
-    const int64_t step = layer_.groups * layer_.words * engine_->word_bytes, padded = padded_outputs(layer_.outputs);
-    if (double(s.padded[0]) * double(s.padded[1]) * double(s.padded[2]) * double(step) > kMost)
+    const int64_t pixel_bytes = layer_.groups * layer_.words * engine_->word_bytes, padded = padded_outputs(layer_.outputs);
+    if (double(s.padded[0]) * double(s.padded[1]) * double(s.padded[2]) * double(pixel_bytes) > kMost)
         throw std::invalid_argument("the padded input is too large");
     placed->out_sizes.assign(s.out + kAxes - in_sizes.size(), s.out + kAxes);
     s.pixels_in = product_of(s.in), s.pixels_padded = product_of(s.padded), s.pixels_out = product_of(s.out);
+    s.planes = engine_->planes && !layer_.rows && !gives_bits() && layer_.strides[2] == 1 && s.out[2] % kPanel == 0;
+    s.image_bytes = s.pixels_padded * pixel_bytes;
+    s.pixel_step = s.planes ? engine_->word_bytes : pixel_bytes;
+    s.word_step = s.planes ? s.pixels_padded * engine_->word_bytes : engine_->word_bytes;
 
     for (int64_t d = 0; d < layer_.kernel[0]; ++d)
         for (int64_t h = 0; h < layer_.kernel[1]; ++h)
             for (int64_t w = 0; w < layer_.kernel[2]; ++w) {
                 const int64_t row = d * layer_.dilations[0] * s.padded[1] + h * layer_.dilations[1];
-                const int64_t tap = (row * s.padded[2] + w * layer_.dilations[2]) * step;
-                for (int64_t k = 0; k < layer_.words; ++k) placed->places.push_back(tap + k * engine_->word_bytes);
+                const int64_t tap = (row * s.padded[2] + w * layer_.dilations[2]) * s.pixel_step;
+                for (int64_t k = 0; k < layer_.words; ++k) placed->places.push_back(tap + k * s.word_step);
             }
 
     using Taps = std::pair<int32_t, int32_t>;
@@ -184,7 +202,7 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
         for (int64_t h = 0; h < s.out[1]; ++h)
             for (int64_t w = 0; w < s.out[2]; ++w) {
                 const int64_t row = d * layer_.strides[0] * s.padded[1] + h * layer_.strides[1];
-                placed->offsets.push_back((row * s.padded[2] + w * layer_.strides[2]) * step);
+                placed->offsets.push_back((row * s.padded[2] + w * layer_.strides[2]) * s.pixel_step);
                 const std::vector<Taps> pattern = {taps[0][size_t(d)], taps[1][size_t(h)], taps[2][size_t(w)]};
                 placed->based.push_back(known.emplace(pattern, int64_t(known.size())).first->second * row_of_bases);
             }
@@ -209,6 +227,7 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
         const size_t whole = size_t((s.pixels_out + kPanel - 1) / kPanel * kPanel);
         placed->offsets.resize(whole, placed->offsets.back()), placed->based.resize(whole, placed->based.back());
     }
+    if (s.planes) placed->base_panels(row_of_bases);
     s.offsets = placed->offsets.data(), s.based = placed->based.data(), s.bases = placed->bases.data(), s.places = placed->places.data();
     return placed_ = placed;
 }
@@ -229,11 +248,11 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
     const Epilogue epilogue = {scale_.empty() ? nullptr : scale_.data(), shift_.data(), limits_.empty() ? nullptr : limits_.data()};
     if (gives_bits()) t.y = nullptr;
 
-    if (double(t.batch) * double(s.pixels_padded) * double(layer_.groups * layer_.words * engine_->word_bytes) > kMost)
+    if (double(t.batch) * double(s.image_bytes) > kMost)
         throw std::invalid_argument("the padded inputs are too large");
     static thread_local std::unique_ptr<Aligned> memory;
     static thread_local int64_t room = 0;
-    const int64_t need = t.batch * s.pixels_padded * layer_.groups * layer_.words * engine_->word_bytes + 64;
+    const int64_t need = t.batch * s.image_bytes + 64;
     if (room < need) room = 0, memory.reset(), memory = std::make_unique<Aligned>(need), room = need;
     t.prepared = memory->data();
 

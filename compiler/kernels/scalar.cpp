@@ -101,7 +101,7 @@ int64_t spin(int64_t turns) {
 }  // namespace
 
 const Engine* scalar_engine() {
-    static const Engine engine = {"scalar", 4, 1 << 30, block_bytes, interleave, prepare, compute, pack, spin};
+    static const Engine engine = {"scalar", false, 4, 1 << 30, block_bytes, interleave, prepare, compute, pack, spin};
     return &engine;
 }
 

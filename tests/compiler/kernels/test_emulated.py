@@ -40,16 +40,23 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 @pytest.mark.parametrize("engine", ENGINES.values())
+@pytest.mark.parametrize("width", [11, 18])  # the latter gives rows of a whole panel
 @pytest.mark.parametrize(
     ("inputs", "outputs", "groups"), [(64, 64, 1), (33, 70, 1), (100, 130, 1), (32, 64, 2), (7, 6, 3)]
 )
 def test_convolutions_are_exact(
-    library: ctypes.CDLL, engine: str, inputs: int, outputs: int, groups: int, monkeypatch: pytest.MonkeyPatch
+    library: ctypes.CDLL,
+    engine: str,
+    inputs: int,
+    outputs: int,
+    groups: int,
+    width: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(cpu, "loaded", lambda: library)
     cpu.choose(engine)
     window = Window((3, 3), (2, 1), (1, 1, 0, 1), (1, 2), groups)
-    x, weight = signs(2, groups * inputs, 9, 11), signs(outputs, inputs, 3, 3, seed=2)
+    x, weight = signs(2, groups * inputs, 9, width), signs(outputs, inputs, 3, 3, seed=2)
     sums = expected(x, weight, window)
     scale, residual = torch.linspace(-1, 1, outputs), torch.ones_like(sums)
     product = Product(packing.pack(weight), inputs, window)

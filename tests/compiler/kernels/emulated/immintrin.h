@@ -37,6 +37,16 @@ static inline simde__m512i _mm512_cvtepi16_epi32(simde__m256i values) {
     return result;
 }
 
+static inline simde__m512i _mm512_cvtepu16_epi32(simde__m256i values) {
+    unsigned short narrow[16];
+    int wide[16];
+    simde__m512i result;
+    memcpy(narrow, &values, sizeof narrow);
+    for (int i = 0; i < 16; ++i) wide[i] = narrow[i];
+    memcpy(&result, wide, sizeof wide);
+    return result;
+}
+
 static inline simde__m512 _mm512_cvtepi32_ps(simde__m512i values) {
     int whole[16];
     float reals[16];
