@@ -1,7 +1,8 @@
 """How small and how fast is a whole network beside its float original? `python -m benchmarks.networks [NAME ...]`
 
 Networks of `examples/cifar` with random weights, as if they were trained: neither size nor speed asks what the weights
-are. With `--keep first,last` the downsampling convolutions are binary as well.
+are. With `--keep first,last` the downsampling convolutions are binary as well; with `--round-weights` the weights that
+stay float have 8 bits.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import typer
 
 import frostline as fl
 from examples.cifar.networks.build import Images, build
+from frostline.passes import RoundWeights
 
 
-def files(name: str, keep: list[str], folder: Path) -> tuple[Path, Path]:
+def files(name: str, keep: list[str], folder: Path, round_weights: bool = False) -> tuple[Path, Path]:
     """The binary file of a network, and its float original."""
     net = build(name, Images(10, 32, (0.5,) * 3, (0.25,) * 3))
     x = torch.rand(2, 3, 32, 32)
@@ -26,7 +28,8 @@ def files(name: str, keep: list[str], folder: Path) -> tuple[Path, Path]:
     program = fl.compile(net, spec, (x,), total_steps=100)
     program.driver.resume(100)
     own, original = folder / f"{name}.onnx", folder / f"{name}-float.onnx"
-    own.write_bytes(fl.lower(program.freeze()).SerializeToString())
+    binary = fl.run(program.freeze(), [RoundWeights()] if round_weights else [])
+    own.write_bytes(fl.lower(binary).SerializeToString())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -39,6 +42,7 @@ def files(name: str, keep: list[str], folder: Path) -> tuple[Path, Path]:
 def main(
     names: Annotated[list[str] | None, typer.Argument()] = None,
     keep: str = "first,last,downsample",
+    round_weights: Annotated[bool, typer.Option("--round-weights")] = False,
     threads: int = 1,
     batch: int = 1,
     seconds: float = 10.0,
@@ -47,7 +51,7 @@ def main(
     torch.manual_seed(0)
     for name in names or ["resnet18-bireal", "resnet18", "vgg16"]:
         with tempfile.TemporaryDirectory() as folder:
-            own, original = files(name, keep.split(","), Path(folder))
+            own, original = files(name, keep.split(","), Path(folder), round_weights)
             sizes = own.stat().st_size, original.stat().st_size
             print(f"{name}: {sizes[0]:,} bytes for {sizes[1]:,} in float32, 1/{sizes[1] / sizes[0]:.1f}")
             print(f"{fl.bench(own, original, threads=threads, batch=batch, seconds=seconds)}\n", flush=True)

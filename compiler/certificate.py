@@ -42,6 +42,8 @@ class Certificate:
     """How many of the sites hold 0 and 1; the others hold -1 and +1."""
     by_integers: Count = 0
     """How many of the sites compare integers with an integer threshold a channel, where no rounding decides."""
+    rounded: Count = 0
+    """How many weights of products that stay float have 8 bits, and a scale for each output channel."""
     operations: tuple[Proven, ...]
     as_float: tuple[str, ...]
     """Operations of two-valued operands that are computed in float, as standard operators."""
@@ -94,6 +96,7 @@ class Certificate:
                 [f"  as float     {len(self.as_float)} operations of binary weights: {', '.join(self.as_float)}"]
                 * bool(self.as_float)
             ),
+            *([f"  in 8 bits    {self.rounded:,} weights of operations that stay float"] * bool(self.rounded)),
             f"  float parts  differ from the graph's by at most {self.deviation:.1e} of their largest value",
             f"  end to end   {self.flips:,} of {self.values:,} binary values differ; "
             f"{self.agreeing} of {self.decisions} decisions agree",
@@ -113,7 +116,7 @@ class Certificate:
 
     @classmethod
     def from_json(cls, text: str) -> Certificate:
-        """Read what `to_json` wrote, also before `by_integers` was counted.
+        """Read what `to_json` wrote, also before `by_integers` and `rounded` were counted.
 
         Raises pydantic's ValidationError for anything else.
         """

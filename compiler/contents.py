@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -20,6 +21,7 @@ def contents(path: str | Path) -> str:
     read: dict[str, list[str]] = {}
     for name, node in readers(model).items():
         read.setdefault(node.output[0], []).append(name)
+    in_bytes = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8}
     table = Table("operation", "what", "input", "weights", "bytes", "why float", box=None, header_style="")
     told = 0
     for node in model.graph.node:
@@ -29,7 +31,8 @@ def contents(path: str | Path) -> str:
             weights = _packed(node, shapes)
         else:
             matrices = [name for name in own if len([each for each in shapes[name] if each > 1]) > 1]
-            weights = " x ".join(map(str, shapes[matrices[0]])) if matrices else ""
+            weights = _product(shapes[matrices[0]]) if matrices else ""
+            weights += ", 8 bits" * (not in_bytes.isdisjoint(matrices))
         if node.domain == DOMAIN or weights:
             told += size
             why = node.doc_string.removeprefix("float: ")
@@ -53,6 +56,10 @@ def _packed(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> str:
         return ""
     given = attributes(node)
     sizes = given.get("shape") or [held[0][0], given["inputs"][0], *given.get("kernel_shape", [])]
+    return _product(sizes)
+
+
+def _product(sizes: Iterable[int]) -> str:
     return " x ".join(map(str, sizes))
 
 

@@ -116,16 +116,18 @@ def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
 
 
 def readers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """What computes with each tensor of a file, looking past its views; the first of several."""
-    held = {tensor.name: tensor.name for tensor in model.graph.initializer}
+    """What computes with each tensor of a file, looking past its views and scales; the first of several."""
+    held = {tensor.name: (tensor.name,) for tensor in model.graph.initializer}
     found: dict[str, onnx.NodeProto] = {}
     for node in model.graph.node:
         if node.op_type in _VIEWS and node.input[0] in held:
             held.update(dict.fromkeys(node.output, held[node.input[0]]))
+        elif node.op_type == "Mul" and all(value in held for value in node.input):
+            held[node.output[0]] = tuple(name for value in node.input for name in held[value])
         elif node.op_type not in ("Shape", "CastLike"):
             for value in node.input:
-                if value in held:
-                    found.setdefault(held[value], node)
+                for name in held.get(value, ()):
+                    found.setdefault(name, node)
     return found
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import fx
 
 from frostline.compiler.bits import unpack, unpack_row
+from frostline.compiler.eight_bits import widen
+from frostline.compiler.float_weights import float_weights
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.masks import Mask, binarize, binarize_at
 from frostline.compiler.operations import has_bit_form
@@ -91,6 +93,20 @@ def packed(graph: Graph) -> Iterator[Violation]:
             yield Violation(f"{facts(root).name} is not packed", facts(root).where)
 
 
+def finite(graph: Graph) -> Iterator[Violation]:
+    """The float weights of products are numbers."""
+    for weight in float_weights(graph):
+        if not bool(weight.value.isfinite().all()):
+            remedy = "training diverged: freeze an earlier checkpoint"
+            yield Violation(f"{weight.name} holds values that are not finite", weight.where, remedy)
+
+
+def rounded(graph: Graph) -> Iterator[Violation]:
+    """No float weight is left that products alone read: each is bytes."""
+    for weight in float_weights(graph):
+        yield Violation(f"{weight.name} is not rounded", weight.where)
+
+
 def is_binarize(node: object) -> bool:
     """Whether a node makes something two-valued."""
     return isinstance(node, fx.Node) and node.target in (binarize, binarize_at)
@@ -104,6 +120,11 @@ def is_binarize_at(node: object) -> bool:
 def is_unpack(node: object) -> bool:
     """Whether a node is a packed weight."""
     return isinstance(node, fx.Node) and node.target in (unpack, unpack_row)
+
+
+def is_widen(node: object) -> bool:
+    """Whether a node is a weight that was rounded to 8 bits."""
+    return isinstance(node, fx.Node) and node.target is widen
 
 
 def is_binary(node: fx.Node) -> bool:

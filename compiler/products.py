@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from frostline.compiler.bits import unpack, unpack_row
+from frostline.compiler.eight_bits import widen
 from frostline.compiler.flow import written
 from frostline.compiler.graph import Graph, facts
 from frostline.compiler.operations import EINSUM, Operation, Roles, operation_of
@@ -76,7 +77,7 @@ def products_of(graph: Graph) -> tuple[Product, ...]:
             activations.add(node)
         elif called(node) == "_add_batch_dim":
             continue  # inside of `vmap` it is another weight for each entry
-        elif node in parameters or node.target in (unpack, unpack_row) or not weights.isdisjoint(sources):
+        elif node in parameters or node.target in (unpack, unpack_row, widen) or not weights.isdisjoint(sources):
             weights.add(node)
     return tuple(found)
 

@@ -13,9 +13,17 @@ import torch
 from torch import fx
 
 from frostline.compiler.graph import Example, Graph, facts
-from frostline.compiler.invariants import is_binarize, is_binarize_at, is_binary, is_unpack, levels_of, on_bits
+from frostline.compiler.invariants import (
+    is_binarize,
+    is_binarize_at,
+    is_binary,
+    is_unpack,
+    is_widen,
+    levels_of,
+    on_bits,
+)
 from frostline.compiler.masks import threshold
-from frostline.compiler.products import Product, products_of
+from frostline.compiler.products import Product, attribute, products_of
 from frostline.compiler.rearrangements import root_of
 from frostline.compiler.tensors import map_tensors, tensors_in
 from frostline.errors import Offence, UsageError, first_line
@@ -31,8 +39,8 @@ class Reference:
     `inputs` is what each site or operation reads that is not a site's binary activation, `activations` those, `levels`
     the two values of each, `thresholds` the smallest values that become `high`, broadcast over `inputs`, `by_integers`
     the sites where these are integers, `products` the outputs of operations on packed weights, `bits` the packed
-    weights by site (views of one are packed apart), `binary` the names of operations of two binary operands, and
-    `as_float` those whose weight is unpacked first.
+    weights by site (views of one are packed apart), `rounded` the bytes and scales of weights of 8 bits, `binary` the
+    names of operations of two binary operands, and `as_float` those whose weight is unpacked first.
     """
 
     arguments: list[Array]
@@ -44,6 +52,7 @@ class Reference:
     by_integers: set[str]
     products: dict[str, Array]
     bits: dict[str, list[Array]]
+    rounded: dict[str, tuple[Array, Array]]
     binary: set[str]
     as_float: tuple[str, ...]
     outputs: list[Array]
@@ -73,7 +82,7 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
         reason = Offence(first_line(error), remedy=remedy)
         raise UsageError("the model does not run on these inputs", [reason]) from error
     read, made = recorder.read, recorder.made
-    found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), {}, {}, set(), as_float, _arrays(result))
+    found = Reference(_arrays(arguments), {}, {}, {}, {}, {}, set(), {}, {}, {}, set(), as_float, _arrays(result))
     for node in graph.nodes:
         name = str(facts(node).name)
         if is_binarize(node):
@@ -86,6 +95,9 @@ def reference_of(graph: Graph, inputs: Example) -> Reference:
             found.thresholds[name], found.high[name] = at, high
         elif is_unpack(node):
             found.bits.setdefault(name, []).append(read[node, node.args[0]])
+        elif is_widen(node):
+            bytes, scale = (_array(attribute(graph, held)) for held in node.all_input_nodes)
+            found.rounded[name] = bytes, scale
     for product in products:
         name = str(facts(product.node).name)
         found.products[name] = made[product.node]

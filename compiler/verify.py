@@ -63,7 +63,8 @@ def verify(
     feeds = _piece_inputs(model, first)
     pieces = _run(cut, feeds)
     deviation, float_faults = _float_parts(model, first, pieces)
-    faults = [*_site_faults(model, first, pieces), *_product_faults(model, first, pieces), *float_faults]
+    faults = [*_site_faults(model, first, pieces), *_weight_faults(model, first)]
+    faults += [*_product_faults(model, first, pieces), *float_faults]
     thresholds = _thresholds(first)
     below = {f"given:{site}": thresholds[f"given:{site}"] - 1 for site in first.by_integers}
     at = _run(cut, feeds | thresholds)
@@ -77,6 +78,7 @@ def verify(
         raise DriftError(f"{name or path} does not compute what the graph computes", faults)
     packed = sum(bits.nbytes for views in first.bits.values() for bits in views)
     unpacked = sum(4 * _weights(node) for node in graph.nodes if is_unpack(node))
+    kept = [4 * bytes.size - bytes.nbytes - scale.nbytes for bytes, scale in first.rounded.values()]
     size = Path(path).stat().st_size
     return Certificate(
         target=target,
@@ -84,6 +86,7 @@ def verify(
         sites=len(first.activations) + len(first.bits),
         zero_one=sum(levels == ZERO_ONE for levels in first.levels.values()),
         by_integers=len(first.by_integers),
+        rounded=sum(int(bytes.size) for bytes, _ in first.rounded.values()),
         operations=tuple(
             Proven(name, node.op_type, "equal" if name in first.binary else "close", int(first.products[name].size))
             for name, node in operations(model)
@@ -100,7 +103,7 @@ def verify(
         agreeing=whole.agreeing,
         steady=whole.steady,
         file_bytes=size,
-        float_bytes=size - packed + unpacked,
+        float_bytes=size - packed + unpacked + sum(kept),
         runtime=f"ONNX Runtime {runtime().__version__}",
         note=model.doc_string,
     )
@@ -227,18 +230,27 @@ def _is_numbers(value: object) -> bool:
 
 
 def _site_faults(model: onnx.ModelProto, reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:
-    """Activations are two-valued and the graph's; weights are the graph's bits."""
-    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    """Activations are two-valued and the graph's."""
     inside = dict(operations(model))
     for name, expected in reference.activations.items():
         if name not in inside:
             yield Offence(f"{name} is not binary in the file")
         elif not np.array_equal(pieces[f"own:{name}"], expected):
             yield Offence(f"the values of {name} are not the graph's")
+
+
+def _weight_faults(model: onnx.ModelProto, reference: Reference) -> Iterator[Offence]:
+    """Weights are the graph's bits, or its bytes and scales."""
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
     stored = [numpy_helper.to_array(held[value]) for _, n in named(model) for value in n.input if value in held]
     for name, views in reference.bits.items():
         if not all(any(np.array_equal(bits, other) for other in stored) for bits in views):
             yield Offence(f"the bits of {name} are not in the file")
+    kinds = (TensorProto.INT8, TensorProto.FLOAT) if reference.rounded else ()
+    stored = [numpy_helper.to_array(tensor) for tensor in held.values() if tensor.data_type in kinds]
+    for name, both in reference.rounded.items():
+        if not all(any(t.dtype == o.dtype and np.array_equal(t, o) for o in stored) for t in both):
+            yield Offence(f"the 8 bits a weight of {name} are not in the file")
 
 
 def _product_faults(model: onnx.ModelProto, reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:

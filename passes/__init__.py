@@ -9,6 +9,7 @@ from frostline.passes.freeze_masks import FreezeMasks
 from frostline.passes.insert_masks import InsertMasks
 from frostline.passes.lift_scales import LiftScales
 from frostline.passes.pack_weights import PackWeights
+from frostline.passes.round_weights import RoundWeights
 from frostline.passes.settle_ties import SettleTies
 from frostline.passes.split_batch_norm import SplitBatchNorm
 from frostline.passes.split_bias import SplitBias
@@ -31,6 +32,7 @@ __all__ = [
     "LiftScales",
     "OpenModules",
     "PackWeights",
+    "RoundWeights",
     "SettleTies",
     "SplitBatchNorm",
     "SplitBias",

@@ -4,18 +4,17 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 
 from frostline.compiler.bits import is_narrow, pack, pack_row, unpack, unpack_row
 from frostline.compiler.evaluating import Evaluator
-from frostline.compiler.flow import written
 from frostline.compiler.graph import Graph, facts, set_facts
 from frostline.compiler.invariants import binary, is_binarize, packed
-from frostline.compiler.products import Product, above, held_parameters, products_of
+from frostline.compiler.products import Product, above, products_of
 from frostline.compiler.rearrangements import chain_to, is_constant
 from frostline.compiler.rewriting import Invariant, Pass
 from frostline.compiler.structure import structures
-from frostline.passes.writing import hold
+from frostline.passes.writing import forget, hold
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class PackWeights(Pass):
             if is_binarize(chain_to(product.weight)[0]):
                 latent.update(above(product.weight))
                 _pack(product, packing)
-        _forget(graph, latent)
+        forget(graph, latent)
 
 
 @dataclass(frozen=True)
@@ -79,19 +78,3 @@ def _unpacked(sign: fx.Node, signs: Tensor, bits: Tensor, graph: Graph) -> fx.No
             unpacked = nodes.call_function(unpack, (held, signs.shape[1]))
     set_facts(held, replace(facts(sign), shape=tuple(bits.shape), dtype=torch.uint8))
     return set_facts(unpacked, replace(facts(sign), shape=tuple(signs.shape)))
-
-
-def _forget(graph: Graph, latent: set[fx.Node]) -> None:
-    """Drop what only latent weights were computed from; a parameter under all its names."""
-    parameters = dict(held_parameters(graph, latent))
-    for node in reversed(list(graph.nodes)):
-        if node in latent and not node.users and node.op != "placeholder" and written(node, graph) is None:
-            graph.module.graph.erase_node(node)
-    used = {id(parameter) for _, parameter in held_parameters(graph, graph.nodes)}
-    gone = {id(parameter) for parameter in parameters.values()} - used
-    for module in graph.module.modules():
-        lost = [name for name, parameter in module._parameters.items() if id(parameter) in gone]
-        for name in lost:
-            delattr(module, name)
-        if lost and not isinstance(module, fx.GraphModule):
-            module.__class__ = nn.Module  # it only holds names now; its own methods may ask for what is gone

@@ -1,4 +1,5 @@
-"""Writing into a graph: buffers; and calls, with the shape of their value and the line of what they stand for."""
+"""Writing into a graph: buffers; calls, with the shape of their value and the line of what they stand for; and what is
+forgotten when others take its place."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from frostline.compiler.flow import written
 from frostline.compiler.graph import Graph, facts, set_facts
-from frostline.compiler.products import Product
+from frostline.compiler.products import Product, held_parameters
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,22 @@ def hold(module: nn.Module, name: str, value: torch.Tensor) -> str:
     free = next(n for i in count(1) if not hasattr(owner, n := own if i == 1 else f"{own}_{i}"))
     owner.register_buffer(free, value)
     return ".".join([*parts[:inside], free])
+
+
+def forget(graph: Graph, latent: set[fx.Node]) -> None:
+    """Drop those of some nodes that nothing reads any more, and the parameters that only they read, under all names."""
+    parameters = dict(held_parameters(graph, latent))
+    for node in reversed(list(graph.nodes)):
+        if node in latent and not node.users and node.op != "placeholder" and written(node, graph) is None:
+            graph.module.graph.erase_node(node)
+    used = {id(parameter) for _, parameter in held_parameters(graph, graph.nodes)}
+    gone = {id(parameter) for parameter in parameters.values()} - used
+    for module in graph.module.modules():
+        lost = [name for name, parameter in module._parameters.items() if id(parameter) in gone]
+        for name in lost:
+            delattr(module, name)
+        if lost and not isinstance(module, fx.GraphModule):
+            module.__class__ = nn.Module  # it only holds names now; its own methods may ask for what is gone
 
 
 def _on_meta(node: fx.Node) -> torch.Tensor:

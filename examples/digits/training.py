@@ -11,11 +11,19 @@ from examples.digits.data import BATCH, tensors
 
 
 def accuracy(model: nn.Module, spec: fl.ScheduleSpec, epochs: int) -> float:
-    """Train with SGD, and return the share of test digits that the fully binary network gets right.
+    """Train with SGD, and return the share of test digits that the fully binary network gets right."""
+    _, (images, labels) = tensors()
+    binary = trained(model, spec, epochs).module.eval()
+    with torch.no_grad():
+        return float((binary(images).argmax(1) == labels).float().mean())
+
+
+def trained(model: nn.Module, spec: fl.ScheduleSpec, epochs: int) -> fl.Graph:
+    """Train with SGD, and return the frozen graph.
 
     The spec's seed decides the masks; torch's own generator the batches.
     """
-    (images, labels), (test_images, test_labels) = tensors()
+    (images, labels), _ = tensors()
     program = fl.compile(model, spec, (images[:8],), total_steps=epochs * -(-len(labels) // BATCH))
     net = program.net.train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
@@ -25,6 +33,4 @@ def accuracy(model: nn.Module, spec: fl.ScheduleSpec, epochs: int) -> float:
             optimizer.step()
             optimizer.zero_grad()
             program.advance()
-    binary = program.freeze().module.eval()
-    with torch.no_grad():
-        return float((binary(test_images).argmax(1) == test_labels).float().mean())
+    return program.freeze()

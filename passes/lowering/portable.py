@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -59,6 +59,9 @@ _BINARIZERS_AT: dict[Levels, Any] = {
 }
 _PREFIXES = {None: "", "signs": "Binary", "zero_one": "ZeroOne", "floats": "BinaryWeight"}
 
+_OF_MODULES = ("weight", "weight_bytes", "weight_scale", "bias")
+"""Tensors whose reader is named by the module that holds them."""
+
 _CONSTANTS = {"value_float": onnx.TensorProto.FLOAT, "value_int": onnx.TensorProto.INT64}
 """The types of constants that are no tensors."""
 
@@ -77,7 +80,7 @@ def lower_portable(graph: Graph) -> onnx.ModelProto:
 
 
 def _kept(graph: Graph) -> dict[str, str]:
-    """Why parameters stay float, by their names: those that products read, and those that none does."""
+    """Why tensors stay float, by their names: what products read, and the parameters that none does."""
     reasons = {
         name: one.why
         for one in unreached(graph)
@@ -88,8 +91,14 @@ def _kept(graph: Graph) -> dict[str, str]:
         name: why
         for product in products_of(graph)
         if (why := facts(product.node).kept)
-        for name, _ in held_parameters(graph, above(product.weight))
+        for name in _held(graph, above(product.weight))
     }
+
+
+def _held(graph: Graph, nodes: Sequence[fx.Node]) -> Iterator[str]:
+    """The names of the tensors that nodes read: parameters, and what they were rounded to."""
+    yield from (name for name, _ in held_parameters(graph, nodes))
+    yield from (str(node.target) for node in nodes if node.op == "get_attr")
 
 
 def _tell(model: onnx.ModelProto, kept: Mapping[str, str]) -> None:
@@ -102,7 +111,7 @@ def _tell(model: onnx.ModelProto, kept: Mapping[str, str]) -> None:
     float_nodes = {node.output[0]: node for node in model.graph.node if node.domain != DOMAIN}
     for tensor, node in readers(model).items():
         module, _, name = tensor.rpartition(".")
-        told = module if name in ("weight", "bias") and module else tensor
+        told = module if name in _OF_MODULES and module else tensor
         if told not in names and float_nodes.pop(node.output[0], None):
             names.add(told)
             node.name = told

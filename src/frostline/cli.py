@@ -238,6 +238,9 @@ def export(
         Path | None, typer.Option(help="The file to write; by default RUN/model.onnx, or RUN/model-TARGET.onnx.")
     ] = None,
     target: Annotated[str, typer.Option(help="portable, cpu-int8, cuda-fp16 or tensorrt-int8.")] = "portable",
+    round_weights: Annotated[
+        bool, typer.Option("--round-weights", help="Round the weights that stay float to 8 bits: a smaller file.")
+    ] = False,
 ) -> None:
     """Freeze a finished run, write it as ONNX, prove the file on the test data, and print the certificate.
 
@@ -246,7 +249,7 @@ def export(
     with busy("freezing ..."):
         from frostline.exporting import export as export_graph
 
-        binary, test = finished(run)
+        binary, test = finished(run, rounded=round_weights)
     path = out or run / ("model.onnx" if target == "portable" else f"model-{Path(target).name}.onnx")
     for part in binary.parts() if binary.regions else (binary,):
         name = path.with_name(f"{path.stem}.{part.region}{path.suffix}") if part.region else path
@@ -272,7 +275,7 @@ def verify(
     session(file, provider="cpu")
     if run is not None:
         with busy("freezing, and proving anew ..."):
-            binary, test = finished(run)
+            binary, test = finished(run, rounded=certificate.rounded > 0)
             certificate = verify_file(file, binary, images_of(test), target=certificate.target)
     say(certificate)
     say(f"{file}: {'proven anew' if run else 'unchanged since it was proven'}")

@@ -113,8 +113,10 @@ def planned(folder: Path) -> tuple[dict[str, Any], Program]:
     return asdict(recipe), program_of(spec, recipe)[0]
 
 
-def finished(folder: Path) -> tuple[Graph, Any]:
-    """The binary graph of a run at its checkpoint, and the test data."""
+def finished(folder: Path, *, rounded: bool = False) -> tuple[Graph, Any]:
+    """The binary graph of a run at its checkpoint, with 8 bits a float weight if `rounded`, and the test data."""
+    from frostline.compiler.rewriting import run
+    from frostline.passes import RoundWeights
     from frostline.training import restore
 
     recipe, spec = _read_run(folder)
@@ -124,7 +126,8 @@ def finished(folder: Path) -> tuple[Graph, Any]:
     if done < needed:
         what = Offence(f"step {done} of {program.plan.total_steps}", remedy="run the same `frostline train` again")
         raise CheckpointError(f"the run in {folder} is not done", [what])
-    return program.freeze(batches=_inputs(training, spec) if spec.batch_norm else None), test
+    binary = program.freeze(batches=_inputs(training, spec) if spec.batch_norm else None)
+    return run(binary, [RoundWeights()] if rounded else []), test
 
 
 def _inputs(batches: Any, spec: ScheduleSpec) -> Iterator[Any]:

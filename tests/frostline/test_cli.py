@@ -222,6 +222,25 @@ def test_a_start_that_failed_leaves_no_run_behind(run: Run, tmp_path: Path) -> N
     assert run("export", folder)[0] == 0
 
 
+def test_weights_that_stay_float_are_rounded_where_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    folder, other = tmp_path / "run", tmp_path / "bytes.onnx"
+    assert run("train", SPEC, *FACTORIES, "--epochs", 5, "--lr", 0.05, "--run", folder)[0] == 0
+    code, out, _ = run("export", folder)
+    assert (code, "in 8 bits" in out) == (0, False)
+    code, out, _ = run("export", folder, "--round-weights", "--out", other)
+    assert (code, "\n  in 8 bits    128 weights of operations that stay float\n" in out) == (0, True)
+    for file in (other, folder / "model.onnx"):
+        code, out, _ = run("verify", file, "--run", folder)
+        assert (code, out.splitlines()[-1]) == (0, f"{file}: proven anew")
+    code, out, _ = run("show", other)
+    assert code == 0
+    assert "4 x 3 x 3 x 3, 8 bits" in out
+    code, out, _ = run("export", folder, "--round-weights")
+    assert (code, out.splitlines()[-1]) == (0, f"written {folder}/model.onnx")
+    assert "in 8 bits" in out
+    assert run("report", folder)[0] == 0
+
+
 def test_a_run_is_probed_and_drawn(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = ["--epochs", 5, "--lr", 0.05, "--run", folder, "--probe-every", 10]
@@ -346,6 +365,8 @@ def test_a_model_that_branches_on_values_becomes_a_file_for_each_region(run: Run
         f"written {folder}/model.{region}.onnx" for region in ("stem", "near", "head")
     ]
     assert run("show", folder / "model.near.onnx")[0] == 0
+    code, out, _ = run("export", folder, "--round-weights", "--out", tmp_path / "bytes.onnx")
+    assert (code, out.count("in 8 bits")) == (0, 2)
 
 
 def test_what_a_factory_itself_cannot_import_is_named(
