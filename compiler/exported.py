@@ -117,7 +117,7 @@ def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
 
 def readers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """What computes with each tensor of a file, looking past its views and scales; the first of several."""
-    held = {tensor.name: (tensor.name,) for tensor in model.graph.initializer}
+    held: dict[str, tuple[str, ...]] = {tensor.name: (tensor.name,) for tensor in model.graph.initializer}
     found: dict[str, onnx.NodeProto] = {}
     for node in model.graph.node:
         if node.op_type in _VIEWS and node.input[0] in held:
