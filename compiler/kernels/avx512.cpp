@@ -43,8 +43,9 @@ namespace frostline {
 namespace {
 
 template <typename End>
-void count_panel(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+void count_panel(const Layer& layer, int64_t width, const uint8_t* block, const int64_t* places, const uint8_t* const* x,
                  int64_t pixels, const End& end) {
+    const int64_t words = layer.taps * layer.words;
     count_pixels<8, 1>(block, width, words, places, x, pixels, end);
 }
 
@@ -57,7 +58,7 @@ void count_panel(int64_t width, const uint8_t* block, int64_t words, const int64
 namespace frostline {
 
 const Engine* avx512_engine() {
-    static const Engine engine = {"avx512", false, kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute_panels, pack_bits, spin};
+    static const Engine engine = {"avx512", false, false, kWordBytes, 32766, block_bytes, interleave, prepare, compute_panels, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") ? &engine : nullptr;
 }
 

@@ -3,57 +3,14 @@
 
 #if defined(__AVX512VPOPCNTDQ__) || defined(FROSTLINE_EMULATED)
 
-#include <immintrin.h>
+#include "chained.h"
 
 namespace frostline {
 namespace {
 
 constexpr int64_t kWordBytes = 4;
-constexpr int kVector = 16;
-
 inline void put_word(uint8_t* to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
 inline void put_words(uint8_t* to, const uint32_t* words, int64_t count) { __builtin_memcpy(to, words, size_t(4 * count)); }
-
-// Adds in place, and keeps a vector in its register: left alone, GCC copies every counter in every turn of the tile, and
-// reads weights from memory once more for each pixel, a tenth of the tile's time.
-inline __m512i sum_in_place(__m512i counts, __m512i more) {
-#ifdef FROSTLINE_EMULATED
-    return _mm512_add_epi32(counts, more);
-#else
-    asm("vpaddd %1, %0, %0" : "+v"(counts) : "v"(more));
-    return counts;
-#endif
-}
-inline __m512i kept(__m512i vector) {
-#ifndef FROSTLINE_EMULATED
-    asm volatile("" : "+v"(vector));
-#endif
-    return vector;
-}
-inline __m512i differing(__m512i a, __m512i b) { return _mm512_popcnt_epi32(_mm512_xor_si512(a, b)); }
-
-// How many bits of 32 outputs differ.
-struct Counts {
-    __m512i low, high;
-};
-
-// Which of them differ in no more bits than they may.
-inline void put_bits(uint32_t* to, const Counts& counts, const int32_t* most) {
-    const __mmask16 low = _mm512_cmple_epi32_mask(counts.low, _mm512_loadu_si512(most));
-    const __mmask16 high = _mm512_cmple_epi32_mask(counts.high, _mm512_loadu_si512(most + kVector));
-    __builtin_memcpy(to, &low, 2), __builtin_memcpy((char*)to + 2, &high, 2);
-}
-
-inline __m512i sums_of(__m512i counts, const int32_t* bases) {
-    return _mm512_sub_epi32(_mm512_loadu_si512(bases), _mm512_add_epi32(counts, counts));
-}
-inline void put_sums(int16_t* to, const Counts& counts, const int32_t* bases) {
-    _mm256_store_si256((__m256i*)to, _mm512_cvtepi32_epi16(sums_of(counts.low, bases)));
-    _mm256_store_si256((__m256i*)(to + kVector), _mm512_cvtepi32_epi16(sums_of(counts.high, bases + kVector)));
-}
-inline __m512 real_sums(const Counts& counts, const int32_t* bases, int64_t first) {
-    return _mm512_cvtepi32_ps(sums_of(first ? counts.high : counts.low, bases + first));
-}
 
 // Gives `end` the counts of up to P pixels from pixel `begin` on, 32 outputs at a time.
 template <int P, int O, typename End>
@@ -91,9 +48,11 @@ void count_pixels(const uint8_t* block, int64_t words, const int64_t* places, co
 }
 
 template <typename End>
-void count_panel(int64_t width, const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x,
+void count_panel(const Layer& layer, int64_t width, const uint8_t* block, const int64_t* places, const uint8_t* const* x,
                  int64_t pixels, const End& end) {
-    if (width == kBlock) count_pixels<4, 4>(block, words, places, x, pixels, end);
+    const int64_t words = layer.taps * layer.words;
+    if (layer.chained) count_chained(width, block, words, x, pixels, end);
+    else if (width == kBlock) count_pixels<4, 4>(block, words, places, x, pixels, end);
     else count_pixels<8, 2>(block, words, places, x, pixels, end);
 }
 
@@ -114,7 +73,8 @@ int64_t spin(int64_t turns) {
 int64_t block_bytes(int64_t width, int64_t words) { return 4 * words * width; }
 
 // Word by word, output by output.
-void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
+void interleave(const Layer& layer, const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
+    if (layer.chained) return interleave_chained(rows, outputs, width, words, block);
     uint32_t* to = (uint32_t*)block;
     for (int64_t word = 0; word < words; ++word)
         for (int64_t o = 0; o < width; ++o) *to++ = o < outputs ? rows[o * words + word] : 0;
@@ -128,13 +88,22 @@ void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t wo
 #include "prepare.h"
 
 namespace frostline {
+namespace {
+
+void prepare_chained(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t first, int64_t last) {
+    prepare(layer, sizes, t, image, first, last);
+    if (layer.chained) chain_pixels(layer, sizes, t, image, first, last);
+}
+
+void compute(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image, int64_t panel, int64_t panels,
+             const Block& block) {
+    (sizes.planes ? compute_planes : compute_panels)(layer, sizes, t, e, image, panel, panels, block);
+}
+
+}  // namespace
 
 const Engine* avx512_popcount_engine() {
-    const auto compute = [](const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image, int64_t panel,
-                            int64_t panels, const Block& block) {
-        (sizes.planes ? compute_planes : compute_panels)(layer, sizes, t, e, image, panel, panels, block);
-    };
-    static const Engine engine = {"avx512-vpopcntdq", true, kWordBytes, 32766, block_bytes, interleave, prepare_rows, compute, pack_bits, spin};
+    static const Engine engine = {"avx512-vpopcntdq", true, true, kWordBytes, 32766, block_bytes, interleave, prepare_chained, compute, pack_bits, spin};
     return SUPPORTS("avx512bw") && SUPPORTS("avx512vl") && SUPPORTS("avx512vpopcntdq") ? &engine : nullptr;
 }
 

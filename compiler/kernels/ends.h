@@ -189,7 +189,7 @@ void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, co
             if (far) fetch_results(t.y, panel, layer, sizes);
             if (far && t.residual) fetch_results(t.residual, panel, layer, sizes);
             const auto end = end_at(done);
-            count_panel(block.width, block.weights, layer.taps * layer.words, sizes.places, x, panel.count, end);
+            count_panel(layer, block.width, block.weights, sizes.places, x, panel.count, end);
             if constexpr (std::is_same_v<decltype(end), const Columns>) end.turn();
         }
     };

@@ -15,6 +15,7 @@ struct Layer {
     int64_t groups, outputs, inputs;  // outputs and inputs of one group
     int64_t kernel[kAxes], strides[kAxes], before[kAxes], after[kAxes], dilations[kAxes];
     int64_t taps, words;  // words of 32 inputs in a tap
+    bool chained;         // in place of every second word, inputs and weights have the parity of all up to it
     bool rows;            // floats lie pixel by pixel, as a linear layer has them; else channel by channel
 };
 
@@ -63,12 +64,12 @@ struct Tensors {
 // One instruction set's way to do it.
 struct Engine {
     const char* name;
-    bool planes;         // whether it reads planes
+    bool chains, planes;  // whether it can: `Layer::chained`, `Sizes::planes`
     int64_t word_bytes;  // a word of 32 inputs, as its tile reads it
     int64_t longest;     // the largest sum that it can count
     // Bytes of the weights of a block, and the block itself, from rows of `words` words.
     int64_t (*block_bytes)(int64_t width, int64_t words);
-    void (*interleave)(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block);
+    void (*interleave)(const Layer&, const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block);
     // Rows [first, last) of the padded input.
     void (*prepare)(const Layer&, const Sizes&, const Tensors&, int64_t image, int64_t first, int64_t last);
     // The outputs of a block, of up to kTogether panels of pixels.

@@ -124,7 +124,7 @@ int64_t spin(int64_t turns) {
 int64_t block_bytes(int64_t width, int64_t words) { return 8 * words * lanes(width); }
 
 // Four weights a byte: word by word, four by four, output by output.
-void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
+void interleave(const Layer&, const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
     for (int64_t word = 0; word < words; ++word)
         for (int four = 0; four < 8; ++four)
             for (int64_t o = 0; o < lanes(width); ++o)

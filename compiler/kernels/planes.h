@@ -1,9 +1,9 @@
 // Floats of images whose rows are whole panels: a vector holds one output of sixteen pixels, and nothing is turned.
 //
-// The file that includes it has defined `sum_in_place` and `differing`, and weights that lie word by word, and in a word
-// output by output.
+// Weights lie word by word, and in a word output by output.
 #pragma once
 
+#include "counts.h"
 #include "ends.h"
 
 namespace frostline {

@@ -64,8 +64,21 @@ void prepare_columns(const Layer& layer, const Sizes& sizes, const Tensors& t, i
         }
 }
 
-void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t first, int64_t last) {
-    const int64_t step = sizes.pixel_step, words = layer.groups * layer.words, channels = layer.groups * layer.inputs;
+// Rows, which have no padding.
+void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t first, int64_t last) {
+    const int64_t channels = layer.inputs, words = layer.words;
+    uint8_t* to = t.prepared + first * sizes.pixel_step;
+    if (t.x_bits) return put_words(to, t.x_bits + first * words, (last - first) * words);
+    for (int64_t row = first; row < last; ++row)
+        for (int64_t k = 0; k < words; ++k, to += kWordBytes) {
+            const int64_t left = channels - 32 * k;
+            put_word(to, signs_of_row(t.x + row * channels + 32 * k, left < 32 ? left : 32));
+        }
+}
+
+// Rows [first, last) of the padded image.
+void prepare_image(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t first, int64_t last) {
+    const int64_t step = sizes.pixel_step, words = layer.groups * layer.words;
     const int64_t width = sizes.in[2], margin = sizes.padded[2] - layer.before[2] - width, lines = sizes.planes ? words : 1;
     for (int64_t row = first; row < last; ++row) {
         uint8_t* to = t.prepared + image * sizes.image_bytes + row * sizes.padded[2] * step;
@@ -78,24 +91,20 @@ void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int6
         }
         if (outside) continue;
         to += layer.before[2] * step;
-        const int64_t pixel = (d * sizes.in[1] + h) * width;
         if (t.x_bits) {
-            const uint32_t* from = t.x_bits + (image * sizes.pixels_in + pixel) * words;
+            const uint32_t* from = t.x_bits + (image * sizes.pixels_in + (d * sizes.in[1] + h) * width) * words;
             if (!sizes.planes) put_words(to, from, width * words);
             else for (int64_t i = 0; i < width * words; ++i) put_word(to + i % words * sizes.word_step + i / words * step, from[i]);
-        } else if (layer.rows) {
-            const float* from = t.x + (image * sizes.pixels_in + pixel) * channels;
-            for (int64_t i = 0; i < width; ++i, from += channels)
-                for (int64_t g = 0; g < layer.groups; ++g)
-                    for (int64_t k = 0; k < layer.words; ++k, to += kWordBytes) {
-                        const int64_t left = layer.inputs - 32 * k;
-                        put_word(to, signs_of_row(from + g * layer.inputs + 32 * k, left < 32 ? left : 32));
-                    }
         } else if (h == 0 || row == first) {
             const int64_t rows = last - row, inside = sizes.in[1] - h;
             prepare_columns(layer, sizes, t, image, d, h, h + (rows < inside ? rows : inside));
         }
     }
+}
+
+void prepare(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, int64_t first, int64_t last) {
+    if (layer.rows) prepare_rows(layer, sizes, t, first, last);
+    else prepare_image(layer, sizes, t, image, first, last);
 }
 
 void pack_bits(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits) {

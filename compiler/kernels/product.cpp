@@ -107,6 +107,7 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     const int64_t words = layer_.taps * layer_.words, padded = padded_outputs(layer_.outputs);
     if (32 * words > engine_->longest) engine_ = scalar_engine();
     if (32 * words > engine_->longest) throw std::invalid_argument("the sums are too long to be counted");
+    layer_.chained = engine_->chains && layer_.taps == 1 && words % 4 == 0 && (rows || thresholds);
 
     int64_t bytes = 0;
     std::vector<int64_t> places;
@@ -134,7 +135,7 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
         const uint32_t* from = all.data() + (block.group * layer_.outputs + block.first) * words;
         const int64_t there = std::min(block.width, layer_.outputs - block.first);
         uint8_t* to = weights_->data() + places[i];
-        engine_->interleave(from, there, block.width, words, to), block.weights = to;
+        engine_->interleave(layer_, from, there, block.width, words, to), block.weights = to;
     }
 }
 

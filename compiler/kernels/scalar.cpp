@@ -8,7 +8,7 @@ namespace {
 
 int64_t block_bytes(int64_t width, int64_t words) { return 4 * width * words; }
 
-void interleave(const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
+void interleave(const Layer&, const uint32_t* rows, int64_t outputs, int64_t width, int64_t words, uint8_t* block) {
     memset(block, 0, size_t(block_bytes(width, words)));
     memcpy(block, rows, size_t(4 * outputs * words));
 }
@@ -101,7 +101,7 @@ int64_t spin(int64_t turns) {
 }  // namespace
 
 const Engine* scalar_engine() {
-    static const Engine engine = {"scalar", false, 4, 1 << 30, block_bytes, interleave, prepare, compute, pack, spin};
+    static const Engine engine = {"scalar", false, false, 4, 1 << 30, block_bytes, interleave, prepare, compute, pack, spin};
     return &engine;
 }
 

@@ -74,11 +74,16 @@ def test_convolutions_are_exact(
 
 
 @pytest.mark.parametrize("engine", ENGINES.values())
-def test_linear_layers_are_exact(library: ctypes.CDLL, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("inputs", [300, 500])  # of the latter, words come in pairs
+def test_linear_layers_are_exact(
+    library: ctypes.CDLL, engine: str, inputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cpu, "loaded", lambda: library)
     cpu.choose(engine)
-    x, weight = signs(37, 300), signs(130, 300, seed=2)
-    assert torch.equal(Product(packing.pack(weight), 300).floats(x), x @ weight.T)
+    x, weight, high = signs(37, inputs), signs(130, inputs, seed=2), signs(130, seed=3)
+    assert torch.equal(Product(packing.pack(weight), inputs).floats(x), x @ weight.T)
+    bits = Product(packing.pack(weight), inputs, thresholds=torch.zeros(130), high=high).bits(x)
+    assert torch.equal(bits, packing.pack(torch.where(x @ weight.T >= 0, 1.0, -1.0) * high))
 
 
 def test_an_engine_that_this_processor_lacks_is_refused() -> None:
