@@ -7,7 +7,7 @@ from product to product where nothing between reads floats. What is computed is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from onnx import helper, numpy_helper
 
 from frostline.compiler import bits as packing
-from frostline.compiler.exported import DOMAIN, attributes, copied
+from frostline.compiler.exported import DOMAIN, attributes, compares, copied, reads, site_in
 
 _PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
 
@@ -25,8 +25,28 @@ _PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
 def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model in the library's operators, for a session in which they are registered."""
     fused = copied(model)
+    _take_apart(fused)
     _Fusion(fused).run()
     return fused
+
+
+def _take_apart(model: onnx.ModelProto) -> None:
+    """BinaryConvBinarizeAt -> BinaryConv, BinarizeAt: a convolution that compares its own sums has no operator in the
+    library, and its parts have."""
+    functions = {function.name for function in model.functions}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        site = node.op_type.removeprefix("BinaryConv")
+        if node.domain != DOMAIN or not compares(node) or site != site_in(node) or site not in functions:
+            nodes.append(node)
+            continue
+        sums, own = f"{node.output[0]}/sums", ("site", "operation")
+        product = helper.make_node("BinaryConv", node.input[:2], [sums], node.name, domain=DOMAIN)
+        product.attribute.extend(each for each in node.attribute if each.name not in own)
+        name = attributes(node)["site"]
+        nodes += [product, helper.make_node(site, [sums, *node.input[2:]], node.output, site=name, domain=DOMAIN)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 @dataclass
@@ -80,7 +100,7 @@ class _Fusion:
         self.makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
         self.readers = {}
         for place, node in enumerate(graph.node):
-            for name in _reads(node):
+            for name in reads(node):
                 self.readers.setdefault(name, []).append(place)
         self.outputs = {value.name for value in graph.output}
         given = {value.name for value in graph.input}
@@ -337,19 +357,9 @@ def _read(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto
     read, kept = set(outputs), []
     for node in reversed(nodes):
         if read.intersection(node.output):
-            read.update(_reads(node))
+            read.update(reads(node))
             kept.append(node)
     return kept[::-1]
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names that a node reads, those inside of its branches or its body included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _reads(inner)
-            yield from (value.name for value in graph.output)
 
 
 def _other(node: onnx.NodeProto, name: str) -> str:
