@@ -25,7 +25,8 @@ class Proven:
     operation: str
     kind: str
     products: str
-    """"equal": its integers are those of the graph; "close": its input is float, so its output is compared so."""
+    """"equal": its integers are those of the graph; "levels": it compares its integers itself and shows levels alone,
+    which are those of the graph; "close": its input is float, so its output is compared so."""
     outputs: Count
 
 
@@ -74,7 +75,8 @@ class Certificate:
 
     def __str__(self) -> str:
         exact = sum(proof.products == "equal" for proof in self.operations)
-        close = len(self.operations) - exact
+        levels = sum(proof.products == "levels" for proof in self.operations)
+        close = len(self.operations) - exact - levels
         compared = sum(proof.outputs for proof in self.operations)
         left = [proof.operation for proof in self.operations if proof.kind.endswith(AS_FLOAT)]
         lines = [
@@ -87,6 +89,9 @@ class Certificate:
             counted = f"{self.by_integers} of {self.sites} sites"
             lines.append(f"               {counted} by comparing integers with integer thresholds")
         lines.append(f"  exact        {exact} binary operations give the graph's integers for the graph's own inputs")
+        if levels:
+            lines.append(f"               {levels} compare their integers inside, and give the graph's levels,")
+            lines.append("               also with an integer of each channel as its threshold, and the next one")
         if close:
             lines.append(f"  close        {close} operations of float activations and binary weights")
         lines += [

@@ -41,7 +41,8 @@ def contents(path: str | Path) -> str:
     table.add_row("", "other tensors", "", "", f"{others:,}", "normalisations, biases, constants")
     table.add_row("", "graph, functions, certificate", "", "", f"{Path(path).stat().st_size - told - others:,}", "")
     binary = [node for node in model.graph.node if node.domain == DOMAIN and not is_site(node)]
-    bits = sum(sizes[name] for node in binary for name in read.get(node.output[0], []))
+    packed = {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.UINT8}
+    bits = sum(sizes[name] for node in binary for name in read.get(node.output[0], []) if name in packed)
     console = Console(width=140, color_system=None, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(table)

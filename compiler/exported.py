@@ -20,6 +20,7 @@ from frostline.errors import FileError, Offence, first_line, offences_of
 
 _CERTIFICATE = "frostline.certificate"
 _DIGEST = "frostline.digest"
+_AT = ("BinarizeAt", "BinarizeZeroOneAt")
 _VIEWS = ("Transpose", "Reshape", "Cast", "Identity", "Slice", "Split", "Squeeze", "Unsqueeze")
 
 
@@ -105,9 +106,26 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {each.name: helper.get_attribute_value(each) for each in node.attribute}
 
 
+def compares(node: onnx.NodeProto) -> bool:
+    """Whether one of our nodes is a product that compares its own sums with thresholds: it gives levels in their
+    place."""
+    return node.op_type.endswith(_AT) and not is_site(node)
+
+
+def site_in(node: onnx.NodeProto) -> str:
+    """The operator of the comparison in one of our nodes."""
+    return next(site for site in _AT if node.op_type.endswith(site))
+
+
+def operation_of(node: onnx.NodeProto) -> str:
+    """What the graph calls the operation, or the site, that reads what one of our nodes reads."""
+    name: bytes = attributes(node).get("operation" if compares(node) else "site", b"")
+    return name.decode()
+
+
 def is_site(node: onnx.NodeProto) -> bool:
-    """Whether one of our nodes makes an activation binary."""
-    return node.op_type in ("Binarize", "BinarizeZeroOne", "BinarizeAt", "BinarizeZeroOneAt")
+    """Whether one of our nodes makes an activation binary and does nothing else."""
+    return node.op_type in ("Binarize", "BinarizeZeroOne", *_AT)
 
 
 def operations(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.NodeProto]]:
@@ -129,6 +147,16 @@ def readers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
                 for name in held.get(value, ()):
                     found.setdefault(name, node)
     return found
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that a node reads, those inside of its branches or its body included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from reads(inner)
+            yield from (value.name for value in graph.output)
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -15,8 +15,8 @@ import onnx
 from onnx import helper
 
 from frostline.compiler.bit_pooling import BitPooling, groups_of, pools_signs, takes_bits
-from frostline.compiler.exported import DOMAIN, attributes, copied
-from frostline.compiler.places import Places, reads
+from frostline.compiler.exported import DOMAIN, attributes, compares, copied, reads, site_in
+from frostline.compiler.places import Places
 
 _PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
 
@@ -24,9 +24,29 @@ _PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
 def fuse(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model in the library's operators, for a session in which they are registered."""
     fused = copied(model)
+    _take_apart(fused)
     places = Places(fused)
     _Fusion(places, BitPooling(places)).run()
     return fused
+
+
+def _take_apart(model: onnx.ModelProto) -> None:
+    """BinaryConvBinarizeAt -> BinaryConv, BinarizeAt: a convolution that compares its own sums has no operator in the
+    library, and its parts have."""
+    functions = {function.name for function in model.functions}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        site = node.op_type.removeprefix("BinaryConv")
+        if node.domain != DOMAIN or not compares(node) or site != site_in(node) or site not in functions:
+            nodes.append(node)
+            continue
+        sums, own = f"{node.output[0]}/sums", ("site", "operation")
+        product = helper.make_node("BinaryConv", node.input[:2], [sums], node.name, domain=DOMAIN)
+        product.attribute.extend(each for each in node.attribute if each.name not in own)
+        name = attributes(node)["site"]
+        nodes += [product, helper.make_node(site, [sums, *node.input[2:]], node.output, site=name, domain=DOMAIN)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 @dataclass

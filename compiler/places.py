@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from frostline.compiler.exported import DOMAIN, attributes
+from frostline.compiler.exported import DOMAIN, attributes, reads
 
 
 @dataclass
@@ -69,16 +68,6 @@ class Places:
         """Give the model a tensor; returns its name."""
         self.model.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names that a node reads, those inside of its branches or its body included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from reads(inner)
-            yield from (value.name for value in graph.output)
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | str] | None:

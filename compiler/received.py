@@ -25,11 +25,17 @@ _MOST_NODES = 100_000
 _INTS = onnx.AttributeProto.INTS
 _WINDOW = {"kernel_shape": _INTS, "strides": _INTS, "pads": _INTS, "dilations": _INTS, "group": onnx.AttributeProto.INT}
 _OPERANDS = ("Binary", "ZeroOne", "BinaryWeight")
+_CONV: dict[str, Any] = {"inputs": _INTS} | _WINDOW
 _KINDS: dict[str, tuple[int, dict[str, Any]]] = {
     **{kind: (1, {}) for kind in ("Binarize", "BinarizeZeroOne")},
     **{kind: (3, {}) for kind in ("BinarizeAt", "BinarizeZeroOneAt")},
     **{f"{operand}Linear{end}": (2, {"inputs": _INTS}) for operand in _OPERANDS for end in ("", "AsFloat")},
-    **{f"{operand}Conv{end}": (2, {"inputs": _INTS} | _WINDOW) for operand in _OPERANDS for end in ("", "AsFloat")},
+    **{f"{operand}Conv{end}": (2, _CONV) for operand in _OPERANDS for end in ("", "AsFloat")},
+    **{
+        f"{operand}Conv{site}": (4, _CONV | {"operation": onnx.AttributeProto.STRING})
+        for operand in ("Binary", "ZeroOne")
+        for site in ("BinarizeAt", "BinarizeZeroOneAt")
+    },
     **{
         f"{operand}NarrowConv{end}": (2, {"inputs": _INTS, "shape": _INTS} | _WINDOW)
         for operand in _OPERANDS
@@ -73,20 +79,23 @@ def _fault(node: onnx.NodeProto, held: dict[str, TensorProto]) -> str | None:
     for name, kind in wanted.items():
         if name not in found or found[name].type != kind:
             return f"has no proper {name}"
-    if "site" in found and not _is_word(found["site"]):
-        return "has no proper site"
+    for name in ("site", "operation"):
+        if name in found and not _is_word(found[name]):
+            return f"has no proper {name}"
     if len(node.input) != count or not all(node.input) or len(node.output) != 1 or not node.output[0]:
         return "has not the inputs and outputs of its kind"
     given = {name: helper.get_attribute_value(found[name]) for name in wanted}
     if not wanted:
         return None
-    bits, inputs = held.get(node.input[-1]), given["inputs"]
+    bits, inputs = held.get(node.input[min(1, count - 1)]), given["inputs"]
     if bits is None or bits.data_type != TensorProto.UINT8 or len(bits.dims) < 2:
         return "has no bits in the file"
     shape = [*given.get("shape", [])]
     kernel = [*given.get("kernel_shape", shape[2:])]
     if len(inputs) != 1 or inputs[0] < 1 or bits.dims[0] < 1 or not _hold(bits, inputs[0], kernel, shape, node.op_type):
         return "has bits of another shape than its attributes say"
+    if any(not _is_one_each(held.get(name), bits) for name in node.input[2:]):
+        return "has no thresholds of its channels in the file"
     if "group" in given:
         axes, outputs = len(kernel), shape[0] if shape else bits.dims[0]
         sizes = [len(given[name]) for name in ("strides", "dilations", "pads")]
@@ -102,6 +111,11 @@ def _hold(bits: TensorProto, inputs: int, kernel: list[int], shape: list[int], k
         return True
     row = len(shape) > 1 and min(shape) > 0 and shape[2:] == kernel and math.prod(shape) == inputs
     return row and sizes == [1, words(inputs) * 4]
+
+
+def _is_one_each(tensor: TensorProto | None, bits: TensorProto) -> bool:
+    """Whether floats are one for each output of a product."""
+    return tensor is not None and tensor.data_type == TensorProto.FLOAT and math.prod(tensor.dims) == bits.dims[0]
 
 
 def _is_word(attribute: onnx.AttributeProto) -> bool:

@@ -2,28 +2,31 @@
 
 Whole networks cannot be compared by their outputs: one activation at -1e-8 in place of 0 flips a sign, and everything
 after it differs. So the file is cut at every binary operation, and each piece is given the *graph's own* values. There
-the integers must be equal, and the float pieces between them close. The whole must be equal as well, until a value that
-lies within float rounding of its threshold flips: such flips are counted, and decide what follows in their sample.
+the integers must be equal, and the float pieces between them close. Where an operation compares its integers itself and
+shows levels alone, the levels must be equal: with the file's own thresholds, and with others that integers of the graph
+lie on. The whole must be equal as well, until a value that lies within float rounding of its threshold flips: such
+flips are counted, and decide what follows in their sample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 from torch import fx
 
 from frostline.compiler.certificate import Certificate, Proven
-from frostline.compiler.exported import copied, is_site, named, operations, read_model
+from frostline.compiler.exported import compares, named, operation_of, operations, read_model
 from frostline.compiler.graph import Example, Graph, facts
 from frostline.compiler.invariants import is_unpack
 from frostline.compiler.masks import threshold
+from frostline.compiler.pieces import by_input, exposed, piece_inputs, pieces_of, side
 from frostline.compiler.reference import Array, Reference, reference_of, samples, twin_of
 from frostline.compiler.session import open_model, runtime
 from frostline.compiler.whole import Whole
@@ -34,6 +37,9 @@ _TOLERANCE = 1e-3
 _NOTHING = 1e-6
 """Tensors smaller than this are compared by it: ONNX Runtime's sigmoid is 0 where torch's is 1e-19."""
 _PART = 32
+
+_Moved = tuple[Mapping[str, Array], Mapping[str, Array]]
+"""Thresholds, by site, in the place of a file's own, and what its pieces show with them."""
 
 
 def verify(
@@ -59,20 +65,25 @@ def verify(
     given = graph.example if inputs is None and kwargs is None else _example(() if inputs is None else inputs, kwargs)
     references = (reference_of(twin, part) for part in samples(given, _PART))
     first = next(references)
-    cut = _open(_pieces(model))
-    feeds = _piece_inputs(model, first)
+    cut = _open(pieces_of(model))
+    feeds = piece_inputs(model, first)
     pieces = _run(cut, feeds)
     deviation, float_faults = _float_parts(model, first, pieces)
     faults = [*_site_faults(model, first, pieces), *_weight_faults(model, first)]
     faults += [*_product_faults(model, first, pieces), *float_faults]
     thresholds = _thresholds(first)
     below = {f"given:{site}": thresholds[f"given:{site}"] - 1 for site in first.by_integers}
-    at = _run(cut, feeds | thresholds)
-    faults += _threshold_faults(first, at, _run(cut, feeds | below) if below else {})
+    comparing = {site: node for site, node in operations(model) if compares(node) and site in first.by_integers}
+    middle = {site: _middle(first, site) for site in comparing}
+    above = {site: integers + 1 for site, integers in middle.items()}
+    at = _run(_open(pieces_of(model, middle)) if comparing else cut, feeds | thresholds)
+    under = _run(_open(pieces_of(model, above)) if comparing else cut, feeds | below) if below else {}
+    faults += _threshold_faults(first, at, under, comparing)
+    faults += _comparison_faults(model, first, comparing, [(middle, at), (above, under)])
     whole = Whole()
-    opened = _open(_exposed(model))
+    opened = _open(exposed(model))
     for reference in chain([first], references):
-        whole.add(model, reference, _run(opened, _named(model, reference.arguments)))
+        whole.add(model, reference, _run(opened, by_input(model, reference.arguments)))
     faults += whole.faults()
     if faults:
         raise DriftError(f"{name or path} does not compute what the graph computes", faults)
@@ -88,9 +99,9 @@ def verify(
         by_integers=len(first.by_integers),
         rounded=sum(int(bytes.size) for bytes, _ in first.rounded.values()),
         operations=tuple(
-            Proven(name, node.op_type, "equal" if name in first.binary else "close", int(first.products[name].size))
-            for name, node in operations(model)
-            if name in first.products
+            Proven(name, node.op_type, _compared(name, node, first), int(first.products[name].size))
+            for node in (node for _, node in operations(model))
+            if (name := operation_of(node)) in first.products
         ),
         as_float=first.as_float,
         samples=whole.samples,
@@ -126,12 +137,39 @@ def _thresholds(reference: Reference) -> dict[str, Array]:
     return feeds
 
 
-def _threshold_faults(reference: Reference, at: Mapping[str, Array], below: Mapping[str, Array]) -> Iterator[Offence]:
+def _middle(reference: Reference, site: str) -> Array:
+    """For each channel of a site one of the integers that it compares: that in the middle of all."""
+    given, thresholds = reference.inputs[site], reference.thresholds[site]
+    if not given.size:
+        return thresholds
+    by_channel = np.moveaxis(given, given.ndim - thresholds.ndim, 0).reshape(thresholds.size, -1)
+    return np.sort(by_channel, axis=1)[:, by_channel.shape[1] // 2].reshape(thresholds.shape)
+
+
+def _comparison_faults(
+    model: onnx.ModelProto, reference: Reference, comparing: Mapping[str, onnx.NodeProto], moved: Collection[_Moved]
+) -> Iterator[Offence]:
+    """What operations that compare their own integers make of them is the graph's: the file has the graph's thresholds,
+    and with others, those in `moved`, the levels are those of the graph's integers."""
+    held = {tensor.name: tensor for tensor in model.graph.initializer}
+    for site, node in comparing.items():
+        if not np.array_equal(numpy_helper.to_array(held[node.input[2]]).ravel(), reference.thresholds[site].ravel()):
+            yield Offence(f"the thresholds of {site} are not the graph's")
+        high = reference.high[site]
+        low = sum(reference.levels[site]) - high
+        expected = [np.where(reference.inputs[site] >= thresholds[site], high, low) for thresholds, _ in moved]
+        if not all(map(np.array_equal, [own[f"own:{site}"] for _, own in moved], expected)):
+            yield Offence(f"the integers that {site} compares are not the graph's")
+
+
+def _threshold_faults(
+    reference: Reference, at: Mapping[str, Array], below: Mapping[str, Array], comparing: Collection[str]
+) -> Iterator[Offence]:
     """What the sites make of their thresholds, and of the integers just below, is the graph's."""
     for site, levels in reference.levels.items():
         own, high = f"own:{site}", np.broadcast_to(reference.high[site], reference.activations[site].shape)
-        if own not in at:
-            continue  # a fault already
+        if own not in at or site in comparing:
+            continue  # a fault already, or the integers are not the file's to be given
         if site not in reference.by_integers:
             if not np.array_equal(at[own], high):
                 yield Offence(f"{threshold(levels):g} does not become {max(levels):+d} at {site}")
@@ -143,65 +181,11 @@ def _weights(node: fx.Node) -> int:
     return math.prod(facts(node).shape or ())
 
 
-def _pieces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The file cut at its binary operations: each takes the graph's values, and shows its own.
-
-    `given:NAME` feeds an operation, `NAME`'s consumers read `product:NAME`, and both sides of each cut are outputs.
-    """
-    cut = copied(model)
-    graph = cut.graph
-    renamed = {node.output[0]: f"{_side(node)}:{site}" for site, node in operations(model)}
-    feeds: dict[str, None] = {}
-    shown: dict[str, None] = {}
-    for site, node in operations(cut):
-        source = renamed.get(node.input[0], node.input[0])
-        if not source.startswith("binary:"):
-            if not source.startswith("product:"):  # else there is no float part between two products
-                shown[source] = None
-            source = f"given:{site}"
-        node.input[0], node.output[0] = source, f"own:{site}"
-        feeds[source] = shown[node.output[0]] = None
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name in renamed:
-                node.input[index] = renamed[name]
-                feeds[renamed[name]] = None
-    for end in [value.name for value in graph.output if value.name in renamed]:
-        graph.node.append(helper.make_node("Identity", [renamed[end]], [end]))
-        feeds[renamed[end]] = None
-    known = {value.name for value in (*graph.input, *graph.output)} | feeds.keys()
-    graph.input.extend(_untyped(name) for name in feeds)
-    graph.output.extend(_untyped(name) for name in shown if name not in known)
-    del graph.value_info[:]
-    return cut
-
-
-def _side(node: onnx.NodeProto) -> str:
-    return "binary" if is_site(node) else "product"
-
-
-def _exposed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The whole file, with the values of every site and the products of every operation among its outputs."""
-    exposed = copied(model)
-    ends = {value.name for value in exposed.graph.output}
-    ours = [node.output[0] for _, node in operations(exposed)]
-    exposed.graph.output.extend(_untyped(name) for name in ours if name not in ends)
-    return exposed
-
-
-def _untyped(name: str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-
-
-def _piece_inputs(model: onnx.ModelProto, reference: Reference) -> dict[str, Array]:
-    feeds = _named(model, reference.arguments)
-    feeds |= {f"given:{name}": value for name, value in reference.inputs.items()}
-    feeds |= {f"binary:{name}": value for name, value in reference.activations.items()}
-    return feeds | {f"product:{name}": value for name, value in reference.products.items()}
-
-
-def _named(model: onnx.ModelProto, arguments: list[Array]) -> dict[str, Array]:
-    return dict(zip([value.name for value in model.graph.input], arguments, strict=False))
+def _compared(name: str, node: onnx.NodeProto, reference: Reference) -> str:
+    """What of an operation was compared, as the certificate says it."""
+    if compares(node):
+        return "levels"
+    return "equal" if name in reference.binary else "close"
 
 
 def _open(model: onnx.ModelProto) -> Any:
@@ -254,11 +238,16 @@ def _weight_faults(model: onnx.ModelProto, reference: Reference) -> Iterator[Off
 
 
 def _product_faults(model: onnx.ModelProto, reference: Reference, pieces: Mapping[str, Array]) -> Iterator[Offence]:
-    inside = {site for site, _ in operations(model)}
+    inside = {operation_of(node): (site, node) for site, node in operations(model)}
     for name, expected in reference.products.items():
         if name not in inside:
             yield Offence(f"{name} is no binary operation in the file")
             continue
+        site, node = inside[name]
+        if compares(node):
+            if site not in reference.by_integers:
+                yield Offence(f"the integers of {name} go to no thresholds of the graph's at {site}")
+            continue  # the levels are compared, as its site's
         own = pieces[f"own:{name}"]
         if name not in reference.binary:
             if _deviation(own, expected) > _TOLERANCE:
@@ -272,12 +261,12 @@ def _float_parts(
     model: onnx.ModelProto, reference: Reference, pieces: Mapping[str, Array]
 ) -> tuple[float, list[Offence]]:
     """What the float parts make of the graph's integers: the inputs of the next sites, and the model's outputs."""
-    renamed = {node.output[0]: f"{_side(node)}:{site}" for site, node in operations(model)}
+    renamed = {node.output[0]: f"{side(node)}:{site}" for site, node in operations(model)}
     pairs: list[tuple[str, Array, Array]] = []
-    for site, node in operations(model):
-        source = renamed.get(node.input[0], node.input[0])
-        if site in reference.inputs and source in pieces:
-            pairs.append((f"the input of {site}", pieces[source], reference.inputs[site]))
+    for _, node in operations(model):
+        source, name = renamed.get(node.input[0], node.input[0]), operation_of(node)
+        if name in reference.inputs and source in pieces:
+            pairs.append((f"the input of {name}", pieces[source], reference.inputs[name]))
     ends = [value.name for value in model.graph.output]
     pairs += [(f"output {n}", pieces[n], ref) for n, ref in zip(ends, reference.outputs, strict=False)]
     faults = (

@@ -1,13 +1,14 @@
 """Target `cpu-int8`: 8-bit products of standard operators, for the CPU of any stock ONNX Runtime from 1.19 on.
 
 Activations are u8 with zero point 128, weights s8, both at scale 1. A product is `MatMulInteger`, whose sums are
-32-bit integers, and exact. `QLinearConv` would saturate at 8 bits and `ConvInteger` is four times slower than float, so
-a convolution gathers its windows into the rows of a matrix. Padding with the zero point adds 0. Where a processor adds
-pairs of products in 16 bits (`vpmaddubsw`), they are at most 2 x 129.
+32-bit integers, and exact. A convolution whose sums go to thresholds and nowhere else is `QLinearConv`, which saturates
+at 8 bits where that changes nothing (`saturating.py`). Of all others the sums are read. `ConvInteger` is four times
+slower than float, so they gather their windows into the rows of a matrix. Padding with the zero point adds 0. Where a
+processor adds pairs of products in 16 bits (`vpmaddubsw`), they are at most 4 x 129.
 
 Between two operations the runtime drops `DequantizeLinear` and `QuantizeLinear`: values stay u8. Weights are one bit
-in the file, and they and the indices of windows are folded when the session is made. Convolutions in groups, whose
-matrices are small, and those whose input has no known size stay in float32.
+in the file, and they and the indices of windows are folded when the session is made. Where sums are read, convolutions
+in groups, whose matrices are small, and those whose input has no known size stay in float32.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from frostline.compiler.certificate import AS_FLOAT
 from frostline.compiler.exported import attributes, named
 from frostline.passes.lowering.functions import HEADER, UNPACK, functions
 from frostline.passes.lowering.levels import binarizers
+from frostline.passes.lowering.saturating import PRODUCTS, functions_at, join
 from frostline.passes.lowering.target import Target, in_float
 
 _EIGHT_BITS = """
@@ -99,17 +101,18 @@ NAME <site, inputs, kernel_shape, strides, pads, dilations, group, axes, channel
 }}"""
 
 
-_CONVOLUTIONS = ("BinaryConv", "ZeroOneConv")
 _NARROW = ("BinaryNarrowConv", "ZeroOneNarrowConv")
 
 
 def _prepare(model: onnx.ModelProto) -> None:
-    """Tell convolutions the sizes of what they read and write, which ONNX Runtime folds no shape of a free batch to."""
+    """Tell convolutions the sizes of what they read and write, which ONNX Runtime folds no shape of a free batch to;
+    those alone need them whose sums are read."""
+    join(model)
     known = _shapes(model)
     for _, node in named(model):
         if node.op_type in _NARROW:
             node.op_type += AS_FLOAT
-        if node.op_type not in _CONVOLUTIONS:
+        if node.op_type not in PRODUCTS:
             continue
         given = attributes(node)
         kernel, pads, rank = given["kernel_shape"], given["pads"], len(given["kernel_shape"])
@@ -154,8 +157,8 @@ def _functions() -> dict[str, onnx.FunctionProto]:
     for name, text in (("Linear", _LINEAR), ("Conv", _CONV)):
         for operand in ("Binary", "ZeroOne"):
             own[operand + name] = parser.parse_function(text.replace("NAME", operand + name))
-    own |= {kind + AS_FLOAT: in_float(portable[kind]) for kind in (*_CONVOLUTIONS, *_NARROW)}
-    return portable | own
+    own |= {kind + AS_FLOAT: in_float(portable[kind]) for kind in (*PRODUCTS, *_NARROW)}
+    return portable | own | functions_at()
 
 
 CPU_INT8 = Target(_functions(), _prepare)

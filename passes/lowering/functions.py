@@ -6,7 +6,8 @@ registered, the node stays whole and runs there. `BinaryLinear` and `BinaryConv`
 results; `BinaryWeightLinear` and `BinaryWeightConv` have binary weights and float activations. `Binarize` gives -1 and
 +1, and so does `BinarizeAt` from integers: `high` where they reach the threshold of their channel. What gives or reads
 0 and 1 has names of its own: no operator that is made for signs can take them for signs. They are `BinarizeZeroOne`,
-`BinarizeZeroOneAt`, `ZeroOneLinear` and `ZeroOneConv`.
+`BinarizeZeroOneAt`, `ZeroOneLinear` and `ZeroOneConv`. A target may put a product and the comparison behind it
+together: such an operator is named by the two, as `BinaryConvBinarizeAt` is.
 
 A `NarrowConv` has few channels in a group, depthwise ones above all: its bits are one row, and it has no custom
 operator, which would gain nothing. `Unpack` gives standard operators the weights that are none of these.
@@ -34,6 +35,10 @@ DOCS = {
     "BinaryConv": "convolution of signs and one-bit weights: integer sums",
     "ZeroOneLinear": "linear layer of 0 and 1 and one-bit weights: integer sums",
     "ZeroOneConv": "convolution of 0 and 1 and one-bit weights: integer sums",
+    "BinaryConvBinarizeAt": "BinaryConv, then BinarizeAt",
+    "BinaryConvBinarizeZeroOneAt": "BinaryConv, then BinarizeZeroOneAt",
+    "ZeroOneConvBinarizeAt": "ZeroOneConv, then BinarizeAt",
+    "ZeroOneConvBinarizeZeroOneAt": "ZeroOneConv, then BinarizeZeroOneAt",
     "BinaryWeightLinear": "linear layer of floats and one-bit weights",
     "BinaryWeightConv": "convolution of floats and one-bit weights",
     "BinaryNarrowConv": "convolution of signs and one-bit weights with few channels in a group: integer sums",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import onnx
 
 from frostline.compiler.certificate import AS_FLOAT
-from frostline.compiler.exported import named
+from frostline.compiler.exported import compares, named, site_in
 from frostline.passes.lowering.functions import DOCS
 
 
@@ -29,10 +29,16 @@ class Target:
     note: str = ""
 
     def rewrite(self, model: onnx.ModelProto) -> None:
-        """Give a portable model this target's functions, in place. `missing` is empty for it."""
+        """Give a portable model this target's functions, in place. `missing` is empty for it.
+
+        Where an operation compares its own sums, the file has the function of the comparison too: a runtime that has
+        another operator for the product may take the two apart.
+        """
         self.prepare(model)
         del model.functions[:]
-        model.functions.extend(self.functions[name] for name in sorted({node.op_type for _, node in named(model)}))
+        ours = [node for _, node in named(model)]
+        kinds = {node.op_type for node in ours} | {site_in(node) for node in ours if compares(node)}
+        model.functions.extend(self.functions[name] for name in sorted(kinds))
         for function in model.functions:
             function.doc_string = DOCS[function.name.removesuffix(AS_FLOAT)]
         if self.note:

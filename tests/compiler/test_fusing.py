@@ -95,6 +95,29 @@ def test_what_is_fused_computes_the_same(
     computes_the_same(make, shape, keep, fused, tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (chain, (3, 8, 8)),
+        (Flattened, (4, 6, 6)),
+        (lambda: conv(nn.BatchNorm2d(8), nn.MaxPool2d(2)), (4, 9, 9)),
+        (Pooled, (4, 11, 9)),
+    ],
+)
+def test_convolutions_that_compare_their_sums_are_taken_apart(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    portable = lowered(make(), shape, [])
+    model = lowered(make(), shape, [], "cpu-int8")
+    assert "BinaryConvBinarizeAt" in kinds(model)
+    assert kinds(fuse(model)) == kinds(fuse(portable))
+    onnx.save(model, tmp_path / "m.onnx")
+    x = torch.randn(7, *shape)
+    apart, whole = (results(tmp_path / "m.onnx", x, kernels=kernels) for kernels in (True, False))
+    for own, expected in zip(apart, whole, strict=True):
+        assert np.array_equal(own, expected)
+
+
 def test_the_given_model_stays_as_it_is() -> None:
     model = lowered(chain(), (3, 8, 8), [])
     before = model.SerializeToString(deterministic=True)

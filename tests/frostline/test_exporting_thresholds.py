@@ -19,16 +19,23 @@ from frostline.compiler.certificate import Certificate
 from frostline.compiler.contents import contents
 from frostline.compiler.exported import read_certificate
 from frostline.errors import DriftError
+from frostline.passes import FoldBatchNorm
 from tests.models.integers import Flattened, Residual, Shortcut, Tokens, conv
 from tests.models.small import ZERO_ONE, chain, spec
+from tests.passes.test_fold_batch_norm import unfolded
 
 
-def frozen(model: nn.Module, shape: tuple[int, ...], **edits: object) -> fl.Graph:
+def frozen(
+    model: nn.Module, shape: tuple[int, ...], *, scale: float | None = None, shift: float = 0.0, **edits: object
+) -> fl.Graph:
+    """A binary graph, as if it were trained; `scale` and `shift` are those of every other channel of BatchNorm."""
     program = fl.compile(model, fl.edit_spec(spec(binarize__keep_float=[]), edits), (torch.randn(2, *shape),), 9)
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(norm.weight)
             nn.init.normal_(norm.bias)
+            if scale is not None:
+                norm.weight.data[::2], norm.bias.data[::2] = scale, shift
     program.net.train()
     program.net(torch.randn(16, *shape))  # BatchNorm sees some statistics
     program.driver.resume(9)
@@ -102,6 +109,116 @@ def test_the_thresholds_of_a_file_are_proven(
     onnx.save(model, tmp_path / "edited.onnx")
     with pytest.raises(DriftError, match=r"the thresholds of 6\.activation are not the graph's"):
         fl.verify(tmp_path / "edited.onnx", exported[1])
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fl.Graph]:
+    """A file whose convolutions compare their sums themselves; some channels are turned around."""
+    torch.manual_seed(0)
+    binary = frozen(chain(layers=2, width=8), (3, 8, 8))
+    path = tmp_path_factory.mktemp("compared") / "m.onnx"
+    fl.export(binary, path, target="cpu-int8")
+    high = next(t for t in onnx.load(path).graph.initializer if t.name == "6.activation_high")
+    assert set(numpy_helper.to_array(high).ravel()) == {-1.0, 1.0}
+    return path, binary
+
+
+def flip_a_bit(model: onnx.ModelProto) -> None:
+    held = next(tensor for tensor in model.graph.initializer if tensor.name == "3.weight_bits")
+    bits = numpy_helper.to_array(held).copy()
+    bits.flat[0] ^= 1
+    held.CopyFrom(numpy_helper.from_array(bits, held.name))
+
+
+def name_another_product(model: onnx.ModelProto) -> None:
+    next(each for each in joined(model).attribute if each.name == "operation").s = b"6"
+
+
+def name_another_site(model: onnx.ModelProto) -> None:
+    next(each for each in joined(model).attribute if each.name == "site").s = b"another"
+
+
+def reach_one_sum_more(model: onnx.ModelProto) -> None:
+    """2 sum - (2 t - 3) in place of 2 sum - (2 t - 1): t - 1 is reached as well."""
+    function = next(each for each in model.functions if each.name == "BinaryConvBinarizeAt")
+    distance = next(node for node in function.node if node.output[0] == "distance")
+    three = numpy_helper.from_array(np.array(3, np.float32))
+    function.node.insert(0, onnx.helper.make_node("Constant", [], ["three"], value=three))
+    distance.input[0] = "three"
+
+
+def store_another_top(model: onnx.ModelProto) -> None:
+    function = next(each for each in model.functions if each.name == "BinaryConvBinarizeAt")
+    next(node for node in function.node if node.output[0] == "top").attribute[0].t.int32_data[:] = [130]
+
+
+def joined(model: onnx.ModelProto) -> onnx.NodeProto:
+    return next(node for node in model.graph.node if node.name == "3")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (raise_a_threshold, r"the thresholds of 6\.activation are not the graph's"),
+        (lower_a_threshold, r"the thresholds of 6\.activation are not the graph's"),
+        (turn_a_channel, r"the values of 6\.activation are not the graph's"),
+        (flip_a_bit, r"the bits of 3\.weight are not in the file"),
+        (flip_a_bit, r"the integers that 6\.activation compares are not the graph's"),
+        (name_another_product, "3 is no binary operation in the file"),
+        (name_another_site, "the graph has no value for binary:another"),
+        (reach_one_sum_more, r"the integers that 6\.activation compares are not the graph's"),
+        (store_another_top, r"6\.activation is not two-valued in the file"),
+    ],
+)
+def test_operations_that_compare_their_sums_are_proven(
+    edit: Callable[[onnx.ModelProto], None], message: str, compared: tuple[Path, fl.Graph], tmp_path: Path
+) -> None:
+    model = onnx.load(compared[0])
+    edit(model)
+    onnx.save(model, tmp_path / "edited.onnx")
+    with pytest.raises(DriftError, match=message):
+        fl.verify(tmp_path / "edited.onnx", compared[1])
+
+
+@pytest.mark.parametrize("unreached", [np.nan, np.inf, -np.inf, 2.0**20])
+def test_no_threshold_of_another_kind_is_taken_for_the_graph_s(
+    unreached: float, compared: tuple[Path, fl.Graph], tmp_path: Path
+) -> None:
+    model = onnx.load(compared[0])
+    change(model, "6.activation_thresholds", unreached)
+    onnx.save(model, tmp_path / "edited.onnx")
+    with pytest.raises(DriftError, match=r"the thresholds of 6\.activation are not the graph's"):
+        fl.verify(tmp_path / "edited.onnx", compared[1])
+
+
+def test_a_graph_that_compares_no_integers_is_not_that_of_a_file_that_does(tmp_path: Path) -> None:
+    before = unfolded(chain(layers=2), (3, 8, 8))
+    fl.export(fl.run(before, [FoldBatchNorm()]), tmp_path / "m.onnx", target="cpu-int8")
+    with pytest.raises(DriftError, match=r"integers of 3 go to no thresholds of the graph's at 6\.activation"):
+        fl.verify(tmp_path / "m.onnx", before)
+
+
+def test_a_certificate_says_where_levels_were_compared(compared: tuple[Path, fl.Graph]) -> None:
+    certificate = read_certificate(compared[0])
+    assert [(each.operation, each.products) for each in certificate.operations] == [
+        ("0", "levels"), ("3", "levels"), ("6", "equal"), ("11", "equal"),
+    ]  # fmt: skip
+    assert certificate.by_integers == 2
+    assert "2 compare their integers inside, and give the graph's levels" in str(certificate)
+    rows = [line.split() for line in contents(compared[0]).splitlines()]
+    row = next(row for row in rows if row[:1] == ["3"])
+    assert row[1:] == ["BinaryConvBinarizeAt", "binary", "8", "x", "8", "x", "3", "x", "3", "352"]
+    assert rows[0][:7] == ["4", "operations", "of", "one-bit", "weights,", "884", "bytes;"]
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(0.0, 0.5), (0.0, -0.5), (1e-30, 0.0), (-1e-30, 0.0), (-1.0, 0.0)])
+def test_channels_whose_levels_hardly_depend_on_their_sums(scale: float, shift: float, tmp_path: Path) -> None:
+    """Constant channels, tiny factors, and sums that fall on the threshold of a channel that is turned around."""
+    torch.manual_seed(0)
+    net = chain(layers=2, width=5)
+    binary = frozen(net, (3, 8, 8), scale=scale, shift=shift)
+    certificate = fl.export(binary, tmp_path / "m.onnx", inputs=(torch.randn(40, 3, 8, 8),), target="cpu-int8")
+    assert [proof.products for proof in certificate.operations] == ["levels", "levels", "equal", "equal"]
 
 
 def test_the_text_of_a_certificate(exported: tuple[Path, fl.Graph]) -> None:

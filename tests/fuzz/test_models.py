@@ -18,7 +18,9 @@ import frostline as fl
 from frostline.compiler.contents import contents
 from frostline.compiler.exported import read_certificate
 from frostline.errors import DriftError, FileError
+from frostline.passes.lowering.cpu_int8 import CPU_INT8
 from tests.fuzz.borders import binary_graph, certified, model_file, read_any_model, stamped
+from tests.models.products import compared
 
 NUMBERS = st.sampled_from([0, 1, -1, 3, 32, 2**31, 2**62, -(2**63)])
 WORDS = st.sampled_from(
@@ -172,6 +174,38 @@ def test_what_no_file_of_ours_does(change: str, tmp_path: Path) -> None:
     for opening in (read_certificate, fl.session, lambda path: fl.verify(path, binary_graph())):
         with pytest.raises(FileError, match=fault):
             opening(tmp_path / "model.onnx")
+
+
+def beside(name: str, array: np.ndarray[Any, Any]) -> Callable[[onnx.ModelProto], None]:
+    """Another tensor in the place of one that is read."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(numpy_helper.from_array(array, "another"))
+        read = node(model, "BinaryConvBinarizeAt").input
+        read[[*read].index(name)] = "another"
+
+    return change
+
+
+COMPARED: dict[str, tuple[Callable[[onnx.ModelProto], Any], str]] = {
+    "no high levels": (lambda m: node(m, "BinaryConvBinarizeAt").input.__delitem__(3), "has not the inputs"),
+    "one threshold": (beside("thresholds", np.zeros(1, np.float32)), "no thresholds of its channels"),
+    "thresholds of another type": (beside("thresholds", np.zeros(4, np.int32)), "no thresholds of its channels"),
+    "computed levels": (lambda m: node(m, "BinaryConvBinarizeAt").input.__setitem__(3, "x"), "no thresholds of its"),
+    "no operation": (lambda m: node(m, "BinaryConvBinarizeAt").attribute.__delitem__(-1), "no proper operation"),
+    "an operation that is a number": (attribute("BinaryConvBinarizeAt", "operation", 3), "no proper operation"),
+}
+
+
+@pytest.mark.parametrize("change", COMPARED)
+def test_what_no_operation_that_compares_its_sums_does(change: str, tmp_path: Path) -> None:
+    model, (make, fault) = compared().model(CPU_INT8), COMPARED[change]
+    onnx.save(model, tmp_path / "model.onnx")
+    fl.session(tmp_path / "model.onnx", "cpu")
+    make(model)
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(FileError, match=fault):
+        fl.session(tmp_path / "model.onnx", "cpu")
 
 
 @pytest.mark.parametrize(

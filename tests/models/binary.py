@@ -10,7 +10,7 @@ import frostline as fl
 from tests.models.small import spec
 
 
-def lowered(model: nn.Module, shape: tuple[int, ...], keep: list[str]) -> onnx.ModelProto:
+def lowered(model: nn.Module, shape: tuple[int, ...], keep: list[str], target: str = "portable") -> onnx.ModelProto:
     torch.manual_seed(0)
     program = fl.compile(model, spec(binarize__keep_float=keep), (torch.randn(2, *shape),), 9)
     for norm in model.modules():
@@ -20,4 +20,4 @@ def lowered(model: nn.Module, shape: tuple[int, ...], keep: list[str]) -> onnx.M
     program.net.train()
     program.net(torch.randn(16, *shape))
     program.driver.resume(9)
-    return fl.lower(program.freeze())
+    return fl.lower(program.freeze(), target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from frostline.compiler.reference import Array
 from frostline.passes.lowering.functions import IR_VERSION, OPSET
 from frostline.passes.lowering.target import Target
 
+INPUTS, OUTPUTS = st.integers(1, 35), st.integers(1, 5)
 CONVOLUTIONS = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
 
 
@@ -45,6 +47,64 @@ class Case:
         return written([node], x, self.expected.ndim, {"bits": pack(self.weight).numpy()}, target)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A convolution whose integers go to thresholds: by channel these, and the high levels, and what torch finds."""
+
+    product: Case
+    site: str
+    thresholds: Tensor
+    high: Tensor
+
+    def model(self, target: Target, sizes_known: bool = True, sums_shown: bool = False) -> onnx.ModelProto:
+        """Both operations in a file of a target, with a free batch; with the sums among the outputs where asked."""
+        case = self.product
+        nodes = [
+            operation(case.operator, ["x", "bits"], "sums", inputs=[case.weight.shape[1]], **case.attributes),
+            operation(self.site, ["sums", "thresholds", "high"], "y"),
+        ]
+        held = {"bits": pack(case.weight).numpy(), "thresholds": self.thresholds.numpy(), "high": self.high.numpy()}
+        sizes = case.x.shape[1:] if sizes_known else [None] * (case.x.dim() - 1)
+        x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *sizes])
+        return written(nodes, x, case.expected.ndim, held, target, shown=["sums"] * sums_shown)
+
+    @property
+    def x(self) -> Tensor:
+        return self.product.x
+
+    @property
+    def expected(self) -> Array:
+        low = (1 if "ZeroOne" in self.site else 0) - self.high
+        return torch.where(torch.from_numpy(self.product.expected) >= self.thresholds, self.high, low).numpy()
+
+
+@st.composite
+def comparisons(draw: st.DrawFn, /, **channels: Any) -> Compared:
+    """Convolutions whose integers go to thresholds: on one of them, just beside it, or where no integer is."""
+    case = draw(convolutions(**channels))
+    outputs, each = case.weight.shape[0], st.integers(0, 2**31)
+    most = case.weight[0].numel()
+    integers = np.append(np.moveaxis(case.expected, 1, 0).ravel(), 0)
+    beyond = [most, -most, most + 1, -most - 1, most + 0.5, 2.0**24, -1e30, np.inf, -np.inf, np.nan]
+    steps = st.sampled_from([0.0, 0.0, 1.0, -1.0, 0.5, -0.5])
+    near = st.builds(lambda place, step: float(integers[place % len(integers)] + step), each, steps)
+    chosen = draw(st.lists(near | st.sampled_from(beyond), min_size=outputs, max_size=outputs))
+    zero_one, shape = draw(st.booleans()), (outputs, *[1] * (case.weight.dim() - 2))
+    high = signs(*shape, seed=draw(each))
+    site, high = ("BinarizeZeroOneAt", high.clamp(min=0)) if zero_one else ("BinarizeAt", high)
+    return Compared(case, site, torch.tensor(chosen, dtype=torch.float32).reshape(shape), high)
+
+
+def compared(inputs: int = 3, group: int = 1, thresholds: float = 0.0, outputs: int = 4) -> Compared:
+    """A convolution of 3 x 3 over 5 x 5 signs, every second channel of which is turned around."""
+    x, weight = signs(2, inputs * group, 5, 5, seed=0), signs(outputs, inputs, 3, 3, seed=1)
+    window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1] * 4, "dilations": [1, 1], "group": group}
+    sums = torch.conv2d(x, weight, padding=1, groups=group).numpy()
+    high = torch.tensor([1.0, -1.0]).repeat(outputs // 2).reshape(-1, 1, 1)
+    case = Case("BinaryConv", x, weight, window, sums)
+    return Compared(case, "BinarizeAt", torch.full((outputs, 1, 1), thresholds), high)
+
+
 def operation(operator: str, read: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
     node = helper.make_node(operator, read, [output], domain=DOMAIN, name=output, site=output)
     node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
@@ -52,12 +112,13 @@ def operation(operator: str, read: list[str], output: str, **attributes: Any) ->
 
 
 def written(
-    nodes: list[onnx.NodeProto], x: onnx.ValueInfoProto, rank: int, held: dict[str, Array], target: Target, *shapes: Any
-) -> onnx.ModelProto:
-    """A model of these nodes, from `x` to `y`, for a target."""
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * rank)
+    nodes: list[onnx.NodeProto], x: onnx.ValueInfoProto, rank: int, held: dict[str, Array], target: Target,
+    *shapes: Any, shown: Sequence[str] = (),
+) -> onnx.ModelProto:  # fmt: skip
+    """A model of these nodes, from `x` to `y`, for a target; other values may be shown as well."""
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name in ("y", *shown)]
     tensors = [numpy_helper.from_array(value, name) for name, value in held.items()]
-    graph = helper.make_graph(nodes, "g", [x], [y], tensors, value_info=shapes)
+    graph = helper.make_graph(nodes, "g", [x], outputs, tensors, value_info=shapes)
     opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     assert not list(target.missing(model))
@@ -82,10 +143,15 @@ def linears(draw: st.DrawFn) -> Case:
 
 
 @st.composite
-def convolutions(draw: st.DrawFn, most_groups: int = 1) -> Case:
-    """Convolutions in 1, 2 and 3 dimensions, on 0 to 2 samples."""
+def convolutions(
+    draw: st.DrawFn,
+    most_groups: int = 1,
+    inputs_each: st.SearchStrategy[int] = INPUTS,
+    outputs_each: st.SearchStrategy[int] = OUTPUTS,
+) -> Case:
+    """Convolutions in 1, 2 and 3 dimensions, on 0 to 2 samples; the channels are those of each group."""
     spatial, group = draw(st.integers(1, 3)), draw(st.integers(1, most_groups))
-    inputs, outputs = draw(st.integers(1, 35)), group * draw(st.integers(1, 5))
+    inputs, outputs = draw(inputs_each), group * draw(outputs_each)
     each = st.lists(st.integers(1, 3), min_size=spatial, max_size=spatial)
     kernel, strides, dilations = draw(each), draw(each), draw(each)
     before, after = (draw(st.lists(st.integers(0, 2), min_size=spatial, max_size=spatial)) for _ in range(2))
@@ -101,8 +167,8 @@ def convolutions(draw: st.DrawFn, most_groups: int = 1) -> Case:
     return Case("ZeroOneConv" if zero_one else "BinaryConv", x, weight, window, expected)
 
 
-def check(case: Case, target: Target) -> None:
-    """In ONNX Runtime and in onnx's reference evaluator the integers are equal."""
+def check(case: Case | Compared, target: Target) -> None:
+    """In ONNX Runtime and in onnx's reference evaluator the integers, or the levels, are equal."""
     model = case.model(target)
     runners: list[Any] = [opened(model)]
     if len(case.x):
@@ -145,7 +211,8 @@ class Chain:
     layers: int
     zero_one: bool
 
-    def model(self, target: Target) -> onnx.ModelProto:
+    def model(self, target: Target, sums_shown: bool = False) -> onnx.ModelProto:
+        """The chain in a file of a target, with the sums of each layer among the outputs where asked."""
         shape: list[str | int | None] = ["n", self.channels, self.size, self.size]
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
         site, product = ("BinarizeZeroOne", "ZeroOneConv") if self.zero_one else ("Binarize", "BinaryConv")
@@ -159,7 +226,7 @@ class Chain:
             nodes.append(operation(site + "At", [f"sums{i}", f"thresholds{i}", f"high{i}"], last))
         names = [node.output[0] for node in nodes[:-1]]
         shapes = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names]
-        return written(nodes, x, 4, held, target, *shapes)
+        return written(nodes, x, 4, held, target, *shapes, shown=[f"sums{i}" for i in range(self.layers)] * sums_shown)
 
     def parameters(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """For each layer its weight, and thresholds and high levels as `[channels, 1, 1]`."""

@@ -50,14 +50,15 @@ def test_sums_of_one_sign_saturate_nowhere(sign: float) -> None:
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.builds(Chain, st.integers(1, 40), st.integers(1, 5), st.integers(1, 3), st.booleans()))
-def test_thresholds_of_channels(chain: Chain) -> None:
+@given(st.builds(Chain, st.integers(1, 40), st.integers(1, 5), st.integers(1, 3), st.booleans()), st.booleans())
+def test_thresholds_of_channels(chain: Chain, sums_shown: bool) -> None:
     x = torch.randn(2, chain.channels, chain.size, chain.size)
-    np.testing.assert_array_equal(opened(chain.model(CPU_INT8)).run(None, {"x": x.numpy()})[0], chain.expected(x))
+    own = opened(chain.model(CPU_INT8, sums_shown)).run(None, {"x": x.numpy()})[0]
+    np.testing.assert_array_equal(own, chain.expected(x))
 
 
 def test_values_stay_bytes_from_convolution_to_convolution(tmp_path: Path) -> None:
-    opened(Chain(8, 5, 3, zero_one=False).model(CPU_INT8), str(tmp_path / "optimized.onnx"))
+    opened(Chain(8, 5, 3, zero_one=False).model(CPU_INT8, sums_shown=True), str(tmp_path / "optimized.onnx"))
     left = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
     assert left.count("MatMulInteger") == 3
     assert left.count("DequantizeLinear") == 1  # the output's
