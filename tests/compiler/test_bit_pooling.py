@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
 from frostline.compiler import bits as packing
 from frostline.compiler.exported import DOMAIN
@@ -22,23 +22,7 @@ from frostline.compiler.fusing import fuse
 from frostline.passes.lowering.functions import functions
 from tests.compiler.fused import computes_the_same, gives_what_the_file_gives, kinds, results
 from tests.compiler.kernels.signs import signs
-from tests.models.integers import Residual, conv
-
-
-class Pooled(nn.Module):
-    """Max poolings after one another, and two convolutions that read what they give."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a = nn.Conv2d(4, 40, 3, padding=1, bias=False)
-        self.norm, self.act = nn.BatchNorm2d(40), nn.Hardtanh()
-        self.pools = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((1, 2), 1))
-        self.b, self.c = nn.Conv2d(40, 3, 1, bias=False), nn.Conv2d(40, 3, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pools(self.act(self.norm(self.a(x))))
-        return self.b(x) - self.c(x)
-
+from tests.models.integers import Pooled, Residual, conv
 
 NETWORKS: list[tuple[Callable[[], nn.Module], tuple[int, ...], list[str], list[str]]] = [
     (

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
 from frostline.compiler.fusing import fuse
-from tests.compiler.fused import IMAGE, RESULT, computes_the_same, gives_what_the_file_gives
+from tests.compiler.fused import IMAGE, RESULT, computes_the_same, gives_what_the_file_gives, kinds, results
 from tests.models.binary import lowered
-from tests.models.integers import BiReal, Flattened, Shortcut, Tokens
+from tests.models.integers import BiReal, Flattened, Pooled, Shortcut, Tokens, conv
 from tests.models.small import chain
 
 

@@ -132,3 +132,18 @@ class Kept(nn.BatchNorm2d):
 
     def train(self, mode: bool = True) -> Kept:
         return super().train(True)
+
+
+class Pooled(nn.Module):
+    """Max poolings after one another, and two convolutions that read what they give."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(4, 40, 3, padding=1, bias=False)
+        self.norm, self.act = nn.BatchNorm2d(40), nn.Hardtanh()
+        self.pools = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.MaxPool2d((1, 2), 1))
+        self.b, self.c = nn.Conv2d(40, 3, 1, bias=False), nn.Conv2d(40, 3, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pools(self.act(self.norm(self.a(x))))
+        return self.b(x) - self.c(x)
