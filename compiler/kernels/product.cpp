@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <map>
-#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -60,20 +58,12 @@ const Engine* chosen_engine() {
 
 void choose_engine(const Engine* engine) { chosen = engine; }
 
-Aligned::Aligned(int64_t bytes) {
-    const size_t rounded = (size_t(bytes) + 255) / 256 * 256;
-    data_.reset(static_cast<uint8_t*>(std::aligned_alloc(256, std::max<size_t>(rounded, 256))));
-    if (!data_) throw std::bad_alloc();
-}
-
-void Aligned::Free::operator()(uint8_t* memory) const { std::free(memory); }
-
 struct Product::Placed {
     std::vector<int64_t> in_sizes, out_sizes;
     Sizes sizes{};
     std::vector<int64_t> offsets, based, places, panel_based;
-    std::vector<int32_t> bases;
-    std::vector<float> panel_bases;
+    Lines<int32_t> bases;
+    Lines<float> panel_bases;
 
     // The bases of the pixels of each panel side by side, once for all panels of a pattern.
     void base_panels(int64_t row_of_bases) {
@@ -118,7 +108,7 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
             bytes += (engine_->block_bytes(width, words) + 63) / 64 * 64;
             first += width;
         }
-    weights_ = std::make_unique<Aligned>(bytes);
+    weights_.resize(size_t(bytes));
     std::vector<uint32_t> all(size_t(outputs * words));
     std::memcpy(all.data(), bits, all.size() * 4);
     sums_.assign(size_t(layer_.taps * layer_.groups * padded), 0);
@@ -134,7 +124,7 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
         Block& block = blocks_[i];
         const uint32_t* from = all.data() + (block.group * layer_.outputs + block.first) * words;
         const int64_t there = std::min(block.width, layer_.outputs - block.first);
-        uint8_t* to = weights_->data() + places[i];
+        uint8_t* to = weights_.data() + places[i];
         engine_->interleave(layer_, from, there, block.width, words, to), block.weights = to;
     }
 }
@@ -251,11 +241,10 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
 
     if (double(t.batch) * double(s.image_bytes) > kMost)
         throw std::invalid_argument("the padded inputs are too large");
-    static thread_local std::unique_ptr<Aligned> memory;
-    static thread_local int64_t room = 0;
-    const int64_t need = t.batch * s.image_bytes + 64;
-    if (room < need) room = 0, memory.reset(), memory = std::make_unique<Aligned>(need), room = need;
-    t.prepared = memory->data();
+    static thread_local Lines<uint8_t> memory;
+    const size_t need = size_t(t.batch * s.image_bytes + 64);
+    if (memory.size() < need) memory = {}, memory.resize(need);
+    t.prepared = memory.data();
 
     const int64_t rows = s.padded[0] * s.padded[1], per_task = std::max<int64_t>(1, (1 << 17) / (1 + s.padded[2] * layer_.groups * layer_.words * 32));
     const int64_t parts = (rows + per_task - 1) / per_task;

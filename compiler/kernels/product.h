@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -27,17 +28,23 @@ struct Window {
 // Calls `task(i)` for every i below `count`, on as many threads as the caller has.
 using ParallelFor = std::function<void(int64_t count, const std::function<void(int64_t)>& task)>;
 
-struct Aligned {
-    explicit Aligned(int64_t bytes);
-    uint8_t* data() { return data_.get(); }
-    const uint8_t* data() const { return data_.get(); }
+// Starts on a line of the cache.
+template <typename T>
+struct OnLines {
+    using value_type = T;
+    OnLines() = default;
+    template <typename Other>
+    OnLines(const OnLines<Other>&) {}
+    T* allocate(size_t count) { return static_cast<T*>(::operator new(count * sizeof(T), kLine)); }
+    void deallocate(T* memory, size_t) { ::operator delete(memory, kLine); }
+    friend bool operator==(const OnLines&, const OnLines&) { return true; }
+    friend bool operator!=(const OnLines&, const OnLines&) { return false; }
 
   private:
-    struct Free {
-        void operator()(uint8_t* memory) const;
-    };
-    std::unique_ptr<uint8_t, Free> data_;
+    static constexpr std::align_val_t kLine{64};
 };
+template <typename T>
+using Lines = std::vector<T, OnLines<T>>;
 
 class Product {
   public:
@@ -71,7 +78,7 @@ class Product {
     size_t axes_;  // of an input; rows have two
     const Engine* engine_;
     std::vector<Block> blocks_;
-    std::unique_ptr<Aligned> weights_;
+    Lines<uint8_t> weights_;
     std::vector<int32_t> sums_;  // [taps, groups, padded outputs]: what a tap of clear bits gives
     std::vector<int32_t> thresholds_;
     std::vector<bool> flipped_;
