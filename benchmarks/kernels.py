@@ -109,6 +109,12 @@ def ways(shape: Shape, batch: int, threads: int) -> list[Run]:
     ]
 
 
+def call(threads: int) -> float:
+    """Seconds that a session takes at best which computes next to nothing, in turns with a float32 convolution."""
+    nothing = session_of(node("Relu", "", ["x"], ["y"], {}), np.ones((1, 1), np.float32), {}, threads)
+    return min(in_turns([ways(SHAPES[0], 1, threads)[0], nothing], 1.0)[1])
+
+
 def main(threads: int = 1, batch: int = 1, engine: str = "", seconds: float = 5.0) -> None:
     """Print a row for each shape."""
     torch.set_num_threads(1)
@@ -117,6 +123,7 @@ def main(threads: int = 1, batch: int = 1, engine: str = "", seconds: float = 5.
     name = engine or cpu.engines()[0]
     print(f"{name}, {threads} threads, batch {batch}, ONNX Runtime {runtime().__version__}")
     print(f"at best {limit / clock:.0f} products a cycle and core, {limit / 1e9:.0f} G a second")
+    print(f"of each time {1e6 * call(threads):.1f} us are the runtime's own call")
     heads = "float32 ms", "float ms", "packed ms", "faster", "packed", "best", "packed", "a cycle", "packed", "of limit"
     print(" " * 32 + "".join(f"{head:>11}" for head in heads))
     for shape in SHAPES:
