@@ -38,11 +38,8 @@ struct Floats {
     const Tensors& t;
 
     static Reals none() { return each(0); }
-    // Of neighbouring channels, and of one.
     Reals scale(int64_t channel) const { return kScale ? reals(e.scale + channel) : none(); }
     Reals shift(int64_t channel) const { return kScale ? reals(e.shift + channel) : none(); }
-    Reals scale_of(int64_t channel) const { return kScale ? each(e.scale[channel]) : none(); }
-    Reals shift_of(int64_t channel) const { return kScale ? each(e.shift[channel]) : none(); }
 
     Reals finished(Reals y, Reals scale, Reals shift, Reals residual) const {
         if (kScale) y = sum(times(y, scale), shift);
@@ -84,16 +81,11 @@ struct Floats {
         if (kBits) memset(signs, 0, sizeof signs);
         for (int64_t o = 0; o < panel.valid; ++o, sums += kRun) {
             const int64_t channel = panel.channel + o, at = (panel.image * channels + channel) * sizes.pixels_out + panel.pixel;
-            const Reals scale = scale_of(channel), shift = shift_of(channel);
+            const Reals scale = kScale ? each(e.scale[channel]) : none(), shift = kScale ? each(e.shift[channel]) : none();
             int64_t p = 0;
             for (; p + kReals <= panel.count; p += kReals) signs[p / kReals][o] = write(reals_of(sums_at(sums + p)), scale, shift, at + p);
             if (p < panel.count) signs[p / kReals][o] = write_some(reals_of(sums_at(sums + p)), scale, shift, at + p, panel.count - p);
         }
-        write_bits(signs, panel, sizes, channels);
-    }
-
-    // From bits of pixels, output by output, to words of outputs.
-    void write_bits(const Marks (*signs)[kBlock], const Panel& panel, const Sizes& sizes, int64_t channels) const {
         if (!kBits) return;
         const int64_t words = words_of(channels);
         for (int64_t o = 0; o < panel.valid; o += 32) {
@@ -174,7 +166,7 @@ void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, co
     const int64_t pixels = there < panels * kPanel ? there : panels * kPanel, left = layer.outputs - block.first;
     const int64_t first = image * sizes.pixels_out + begin, words = words_of(channels);
     const uint8_t* origin = t.prepared + image * sizes.image_bytes + block.group * layer.words * kWordBytes;
-    const bool far = t.y && !layer.rows && t.batch * channels * sizes.pixels_out > kNear;
+    const bool far = t.y && t.batch * channels * sizes.pixels_out > kNear;
     const int32_t* own_bases = sizes.bases + block.group * padded_outputs(layer.outputs) + block.first;
     Panel panel{image, begin, pixels, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
 
@@ -186,7 +178,7 @@ void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, co
                 panel.bases[p] = own_bases + sizes.based[begin + done + p];
             }
             panel.pixel = begin + done, panel.count = pixels - done < kPanel ? pixels - done : kPanel;
-            if (far) fetch_results(t.y, panel, layer, sizes);
+            if (far && !layer.rows) fetch_results(t.y, panel, layer, sizes);
             if (far && t.residual) fetch_results(t.residual, panel, layer, sizes);
             const auto end = end_at(done);
             count_panel(layer, block.width, block.weights, sizes.places, x, panel.count, end);

@@ -46,7 +46,7 @@ struct Sizes {
     const int32_t* bases;
     const int64_t* places;   // [taps * words], from a pixel's first tap to each word that it is made of
     // In planes, where rows are whole panels: [patterns of panels, groups, padded outputs, kPanel], and where each panel's are.
-    const float* panel_bases;
+    const int32_t* panel_bases;
     const int64_t* panel_based;
 };
 

@@ -9,7 +9,7 @@
 namespace frostline {
 namespace {
 
-// Calls `end(i, o, counts)` for panel i and output o of a tile: how many bits of its sixteen pixels differ.
+// Gives `end` panel i and output o of a tile: how many bits of its sixteen pixels differ.
 template <int P, int O, typename End>
 inline void count_planes(const uint32_t* weights, int64_t width, int64_t words, const int64_t* places, const uint8_t* const* x, const End& end) {
     __m512i counts[O][P];
@@ -37,32 +37,27 @@ inline void count_planes(const uint32_t* weights, int64_t width, int64_t words, 
 void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image,
                     int64_t index, int64_t panels, const Block& block) {
     constexpr int kPanels = 2, kOutputs = 8;  // of a tile
-    const int64_t channels = layer.groups * layer.outputs, words = layer.taps * layer.words, left = layer.outputs - block.first;
+    const int64_t words = layer.taps * layer.words, left = layer.outputs - block.first;
     const uint8_t* origin = t.prepared + image * sizes.image_bytes + block.group * layer.words * sizes.word_step;
-    const float* bases = sizes.panel_bases + (block.group * padded_outputs(layer.outputs) + block.first) * kPanel;
+    const int32_t* bases = sizes.panel_bases + (block.group * padded_outputs(layer.outputs) + block.first) * kPanel;
     const Panel all{image, index * kPanel, panels * kPanel, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
-    with_floats(e, t, [&](const auto& floats) {
-        alignas(64) Marks signs[kTogether][kBlock] = {};
-        for (int64_t first = 0; first < all.valid; first += kOutputs) {
+    alignas(64) int16_t columns[kBlock * kRun];
+    for (int64_t first = 0; first < all.valid; first += kOutputs) {
+        const auto count_some = [&](int64_t panel, auto some) {
+            const uint8_t* x[some()];
+            for (int i = 0; i < some(); ++i) x[i] = origin + sizes.offsets[(index + panel + i) * kPanel];
             const uint32_t* weights = (const uint32_t*)block.weights + first;
-            const auto count_some = [&](int64_t panel, auto some) {
-                const uint8_t* x[some()];
-                for (int i = 0; i < some(); ++i) x[i] = origin + sizes.offsets[(index + panel + i) * kPanel];
-                count_planes<some(), kOutputs>(weights, block.width, words, sizes.places, x, [&](int i, int o, __m512i counts) {
-                    const int64_t output = first + o, channel = all.channel + output, own = index + panel + i;
-                    if (output >= all.valid) return;
-                    const __m512 base = _mm512_loadu_ps(bases + sizes.panel_based[own] + output * kPanel);
-                    const __m512 sums = _mm512_fnmadd_ps(_mm512_set1_ps(2), _mm512_cvtepi32_ps(counts), base);
-                    const int64_t at = (image * channels + channel) * sizes.pixels_out + own * kPanel;
-                    signs[panel + i][output] = floats.write(sums, floats.scale_of(channel), floats.shift_of(channel), at);
-                });
-            };
-            int64_t panel = 0;
-            for (; panel + kPanels <= panels; panel += kPanels) count_some(panel, std::integral_constant<int, kPanels>());
-            for (; panel < panels; ++panel) count_some(panel, std::integral_constant<int, 1>());
-        }
-        floats.write_bits(signs, all, sizes, channels);
-    });
+            count_planes<some(), kOutputs>(weights, block.width, words, sizes.places, x, [&](int i, int o, __m512i counts) {
+                const int32_t* base = bases + sizes.panel_based[index + panel + i] + (first + o) * kPanel;
+                const __m256i sums = _mm512_cvtepi32_epi16(sums_of(counts, base));
+                put_sums(columns + (first + o) * kRun + (panel + i) * kPanel, sums);
+            });
+        };
+        int64_t panel = 0;
+        for (; panel + kPanels <= panels; panel += kPanels) count_some(panel, std::integral_constant<int, kPanels>());
+        for (; panel < panels; ++panel) count_some(panel, std::integral_constant<int, 1>());
+    }
+    with_floats(e, t, [&](const auto& floats) { floats.write_columns(columns, all, sizes, layer.groups * layer.outputs); });
 }
 
 }  // namespace

@@ -94,7 +94,10 @@ void prepare_image(const Layer& layer, const Sizes& sizes, const Tensors& t, int
         if (t.x_bits) {
             const uint32_t* from = t.x_bits + (image * sizes.pixels_in + (d * sizes.in[1] + h) * width) * words;
             if (!sizes.planes) put_words(to, from, width * words);
-            else for (int64_t i = 0; i < width * words; ++i) put_word(to + i % words * sizes.word_step + i / words * step, from[i]);
+            for (int64_t word = 0; sizes.planes && word < words; ++word) {
+                uint32_t* line = (uint32_t*)(to + word * sizes.word_step);
+                for (int64_t i = 0; i < width; ++i) line[i] = from[i * words + word];
+            }
         } else if (h == 0 || row == first) {
             const int64_t rows = last - row, inside = sizes.in[1] - h;
             prepare_columns(layer, sizes, t, image, d, h, h + (rows < inside ? rows : inside));

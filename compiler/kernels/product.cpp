@@ -63,7 +63,7 @@ struct Product::Placed {
     Sizes sizes{};
     std::vector<int64_t> offsets, based, places, panel_based;
     Lines<int32_t> bases;
-    Lines<float> panel_bases;
+    Lines<int32_t> panel_bases;
 
     // The bases of the pixels of each panel side by side, once for all panels of a pattern.
     void base_panels(int64_t row_of_bases) {
@@ -73,7 +73,7 @@ struct Product::Placed {
             const auto [found, is_new] = known.emplace(pattern, int64_t(panel_bases.size()));
             panel_based.push_back(found->second);
             for (int64_t o = 0; is_new && o < row_of_bases; ++o)
-                for (const int64_t start : pattern) panel_bases.push_back(float(bases[size_t(start + o)]));
+                for (const int64_t start : pattern) panel_bases.push_back(bases[size_t(start + o)]);
         }
         sizes.panel_based = panel_based.data(), sizes.panel_bases = panel_bases.data();
     }
