@@ -39,15 +39,15 @@ struct Sizes {
     bool planes;
     int64_t pixel_step, word_step, image_bytes;  // bytes from one to the next
     // [pixels_out, and the last one again until the panel is full]
-    const int64_t* offsets;  // from the image's first byte to the pixel's first tap
-    const int64_t* based;    // where the pixel's bases are: it hangs on which taps lie inside of the image
+    const uint32_t* offsets;  // from the image's first byte to the pixel's first tap
+    const uint32_t* based;    // where the pixel's bases are: it hangs on which taps lie inside of the image
     // [patterns of taps, groups, padded outputs]: the sum where no bit differs, from which each bit that does takes 2;
     // where sums are compared, how many may differ at most for the bit to be set
     const int32_t* bases;
     const int64_t* places;   // [taps * words], from a pixel's first tap to each word that it is made of
     // In planes, where rows are whole panels: [patterns of panels, groups, padded outputs, kPanel], and where each panel's are.
-    const int32_t* panel_bases;
-    const int64_t* panel_based;
+    const int16_t* panel_bases;  // their low halves
+    const uint32_t* panel_based;
 };
 
 // The tensors of one call. Floats are `[n, channels, pixels]`, bits `[n, pixels, words]`.

@@ -39,7 +39,7 @@ void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, co
     constexpr int kPanels = 2, kOutputs = 8;  // of a tile
     const int64_t words = layer.taps * layer.words, left = layer.outputs - block.first;
     const uint8_t* origin = t.prepared + image * sizes.image_bytes + block.group * layer.words * sizes.word_step;
-    const int32_t* bases = sizes.panel_bases + (block.group * padded_outputs(layer.outputs) + block.first) * kPanel;
+    const int16_t* bases = sizes.panel_bases + (block.group * padded_outputs(layer.outputs) + block.first) * kPanel;
     const Panel all{image, index * kPanel, panels * kPanel, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
     alignas(64) int16_t columns[kBlock * kRun];
     for (int64_t first = 0; first < all.valid; first += kOutputs) {
@@ -48,8 +48,9 @@ void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, co
             for (int i = 0; i < some(); ++i) x[i] = origin + sizes.offsets[(index + panel + i) * kPanel];
             const uint32_t* weights = (const uint32_t*)block.weights + first;
             count_planes<some(), kOutputs>(weights, block.width, words, sizes.places, x, [&](int i, int o, __m512i counts) {
-                const int32_t* base = bases + sizes.panel_based[index + panel + i] + (first + o) * kPanel;
-                const __m256i sums = _mm512_cvtepi32_epi16(sums_of(counts, base));
+                const __m256i base = sums_at(bases + sizes.panel_based[index + panel + i] + (first + o) * kPanel);
+                const __m256i differing = _mm512_cvtepi32_epi16(counts);
+                const __m256i sums = _mm256_sub_epi16(base, _mm256_add_epi16(differing, differing));
                 put_sums(columns + (first + o) * kRun + (panel + i) * kPanel, sums);
             });
         };

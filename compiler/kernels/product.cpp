@@ -15,7 +15,8 @@ std::atomic<const Engine*> chosen{nullptr};
 
 constexpr int64_t kTask = 1 << 22;  // products that are worth a task of their own
 constexpr int64_t kLargest = 1 << 30;  // of a number that a file gives, so that no sum of them wraps around
-constexpr double kMost = 1e12;         // bytes that one size of input takes
+constexpr double kMost = 1e12;         // bytes that all images take
+constexpr double kMostAtOnce = 4e9;    // and one of them, so that 32 bits say where a pixel lies
 
 int64_t product_of(const int64_t* values) { return values[0] * values[1] * values[2]; }
 
@@ -61,19 +62,20 @@ void choose_engine(const Engine* engine) { chosen = engine; }
 struct Product::Placed {
     std::vector<int64_t> in_sizes, out_sizes;
     Sizes sizes{};
-    std::vector<int64_t> offsets, based, places, panel_based;
+    std::vector<uint32_t> offsets, based, panel_based;
+    std::vector<int64_t> places;
     Lines<int32_t> bases;
-    Lines<int32_t> panel_bases;
+    Lines<int16_t> panel_bases;
 
     // The bases of the pixels of each panel side by side, once for all panels of a pattern.
     void base_panels(int64_t row_of_bases) {
-        std::map<std::vector<int64_t>, int64_t> known;
+        std::map<std::vector<uint32_t>, uint32_t> known;
         for (auto first = based.begin(); first != based.end(); first += kPanel) {
-            const std::vector<int64_t> pattern(first, first + kPanel);
-            const auto [found, is_new] = known.emplace(pattern, int64_t(panel_bases.size()));
+            const std::vector<uint32_t> pattern(first, first + kPanel);
+            const auto [found, is_new] = known.emplace(pattern, uint32_t(panel_bases.size()));
             panel_based.push_back(found->second);
             for (int64_t o = 0; is_new && o < row_of_bases; ++o)
-                for (const int64_t start : pattern) panel_bases.push_back(bases[size_t(start + o)]);
+                for (const uint32_t start : pattern) panel_bases.push_back(int16_t(bases[size_t(start + o)]));
         }
         sizes.panel_based = panel_based.data(), sizes.panel_bases = panel_bases.data();
     }
@@ -166,7 +168,7 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
         s.padded[i] = full, s.out[i] = (full - span) / layer_.strides[i] + 1;
     }
     const int64_t pixel_bytes = layer_.groups * layer_.words * engine_->word_bytes, padded = padded_outputs(layer_.outputs);
-    if (double(s.padded[0]) * double(s.padded[1]) * double(s.padded[2]) * double(pixel_bytes) > kMost)
+    if (double(s.padded[0]) * double(s.padded[1]) * double(s.padded[2]) * double(pixel_bytes) > kMostAtOnce)
         throw std::invalid_argument("the padded input is too large");
     placed->out_sizes.assign(s.out + kAxes - in_sizes.size(), s.out + kAxes);
     s.pixels_in = product_of(s.in), s.pixels_padded = product_of(s.padded), s.pixels_out = product_of(s.out);
@@ -188,14 +190,14 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
     for (int axis = 0; axis < kAxes; ++axis)
         for (int64_t o = 0; o < s.out[axis]; ++o) taps[size_t(axis)].push_back(inside(o, layer_, axis, s.in[axis]));
     const int64_t row_of_bases = layer_.groups * padded;
-    std::map<std::vector<Taps>, int64_t> known;
+    std::map<std::vector<Taps>, uint32_t> known;
     for (int64_t d = 0; d < s.out[0]; ++d)
         for (int64_t h = 0; h < s.out[1]; ++h)
             for (int64_t w = 0; w < s.out[2]; ++w) {
                 const int64_t row = d * layer_.strides[0] * s.padded[1] + h * layer_.strides[1];
-                placed->offsets.push_back((row * s.padded[2] + w * layer_.strides[2]) * s.pixel_step);
+                placed->offsets.push_back(uint32_t((row * s.padded[2] + w * layer_.strides[2]) * s.pixel_step));
                 const std::vector<Taps> pattern = {taps[0][size_t(d)], taps[1][size_t(h)], taps[2][size_t(w)]};
-                placed->based.push_back(known.emplace(pattern, int64_t(known.size())).first->second * row_of_bases);
+                placed->based.push_back(known.emplace(pattern, uint32_t(known.size())).first->second * uint32_t(row_of_bases));
             }
 
     // A tap outside of the image reads clear bits, and must give nothing: what they give is taken from the base.
