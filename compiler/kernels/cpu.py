@@ -60,7 +60,10 @@ def choose(engine: str | None) -> None:
 
 
 def limit() -> float:
-    """Products a second that one core's instructions can make at best, without any memory, as measured now."""
+    """Products a second that one core's instructions can make at best, without any memory, as measured now.
+
+    Where they count every bit: layers of one tap, which may count carries, can make a fifth more.
+    """
     return float(loaded().frostline_limit())
 
 

@@ -64,7 +64,7 @@ struct Floats {
     }
 
     // Of 32 outputs of a pixel in rows, the first `left`.
-    void write_row(const Counts& counts, const int32_t* bases, int64_t channel, int64_t at, int64_t left, uint32_t* bits) const {
+    void write_row(const Counts& counts, const int32_t* bases, int64_t channel, int64_t at, int64_t left, int64_t word) const {
         uint32_t signs = 0;
 #pragma GCC unroll 4
         for (int64_t o = 0; o < 32; o += kReals) {
@@ -72,7 +72,7 @@ struct Floats {
             if (left >= o + kReals) signs |= uint32_t(write(sums, scale(channel + o), shift(channel + o), at + o)) << o;
             else if (left > o) signs |= uint32_t(write_some(sums, scale(channel + o), shift(channel + o), at + o, left - o)) << o;
         }
-        if (kBits) *bits = signs;
+        if (kBits) t.y_bits[word] = signs;
     }
 
     // Sums of pixels that lie one channel after the other.
@@ -105,9 +105,9 @@ struct Rows {
 
     void operator()(int64_t p, int64_t o, const Counts& counts) const {
         const int64_t channel = panel.channel + o, left = panel.valid - o, at = (pixel + p) * channels + channel;
-        uint32_t* bits = floats.t.y_bits + (pixel + p) * words + channel / 32;
-        if (left >= 32) floats.write_row(counts, panel.bases[p] + o, channel, at, 32, bits);
-        else floats.write_row(counts, panel.bases[p] + o, channel, at, left, bits);
+        const int64_t word = (pixel + p) * words + channel / 32;
+        if (left >= 32) floats.write_row(counts, panel.bases[p] + o, channel, at, 32, word);
+        else floats.write_row(counts, panel.bases[p] + o, channel, at, left, word);
     }
 };
 

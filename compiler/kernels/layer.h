@@ -58,7 +58,7 @@ struct Tensors {
     const float* residual;
     float* y;  // null where sums are compared, not kept
     uint32_t* y_bits;
-    uint8_t* prepared;  // [n, padded pixels, groups, words] of `Engine::word_bytes`
+    uint8_t* prepared;  // [n, padded pixels, groups, words] of `Engine::word_bytes`, or in planes [n, groups, words, padded pixels]
 };
 
 // One instruction set's way to do it.
@@ -77,7 +77,7 @@ struct Engine {
                     int64_t panels, const Block& block);
     // Bits of floats, for activations that several layers read.
     void (*pack)(const float* x, int64_t channels, int64_t pixels, bool rows, uint32_t* bits);
-    // Does what its tile does over and over, without memory, and returns how many products that were.
+    // Does what its tile of several taps does over and over, without memory, and returns how many products that were.
     int64_t (*spin)(int64_t turns);
 };
 

@@ -54,7 +54,7 @@ inline void count(const uint8_t* block, int64_t words, const int64_t* places, co
             for (int o = 0; o < O; ++o) weights[o] = load(block + (four * O + o) * kVector);
 #pragma GCC unroll 8
             for (int p = 0; p < P; ++p) {
-                const Vector table = repeat(kTables.at[0] + x[p][place + four]);
+                const Vector table = repeat((const uint8_t*)kTables.at + x[p][place + four]);
 #pragma GCC unroll 8
                 for (int o = 0; o < O; ++o) counts[p][o] = add_bytes(counts[p][o], shuffle_bytes(table, weights[o]));
             }

@@ -44,10 +44,11 @@ void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, co
     alignas(64) int16_t columns[kBlock * kRun];
     for (int64_t first = 0; first < all.valid; first += kOutputs) {
         const auto count_some = [&](int64_t panel, auto some) {
-            const uint8_t* x[some()];
-            for (int i = 0; i < some(); ++i) x[i] = origin + sizes.offsets[(index + panel + i) * kPanel];
+            constexpr int kSome = decltype(some)::value;
+            const uint8_t* x[kSome];
+            for (int i = 0; i < kSome; ++i) x[i] = origin + sizes.offsets[(index + panel + i) * kPanel];
             const uint32_t* weights = (const uint32_t*)block.weights + first;
-            count_planes<some(), kOutputs>(weights, block.width, words, sizes.places, x, [&](int i, int o, __m512i counts) {
+            count_planes<kSome, kOutputs>(weights, block.width, words, sizes.places, x, [&](int i, int o, __m512i counts) {
                 const __m256i base = sums_at(bases + sizes.panel_based[index + panel + i] + (first + o) * kPanel);
                 const __m256i differing = _mm512_cvtepi32_epi16(counts);
                 const __m256i sums = _mm256_sub_epi16(base, _mm256_add_epi16(differing, differing));

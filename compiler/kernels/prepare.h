@@ -68,6 +68,7 @@ void prepare_columns(const Layer& layer, const Sizes& sizes, const Tensors& t, i
 void prepare_rows(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t first, int64_t last) {
     const int64_t channels = layer.inputs, words = layer.words;
     uint8_t* to = t.prepared + first * sizes.pixel_step;
+    first *= layer.groups, last *= layer.groups;  // each as a row of its own
     if (t.x_bits) return put_words(to, t.x_bits + first * words, (last - first) * words);
     for (int64_t row = first; row < last; ++row)
         for (int64_t k = 0; k < words; ++k, to += kWordBytes) {

@@ -97,8 +97,8 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
 
     engine_ = chosen_engine();
     const int64_t words = layer_.taps * layer_.words, padded = padded_outputs(layer_.outputs);
-    if (32 * words > engine_->longest) engine_ = scalar_engine();
-    if (32 * words > engine_->longest) throw std::invalid_argument("the sums are too long to be counted");
+    if (layer_.taps * inputs > engine_->longest) engine_ = scalar_engine();
+    if (layer_.taps * inputs > engine_->longest) throw std::invalid_argument("the sums are too long to be counted");
     layer_.chained = engine_->chains && layer_.taps == 1 && words % 4 == 0 && (rows || thresholds);
 
     int64_t bytes = 0;
@@ -113,6 +113,8 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     weights_.resize(size_t(bytes));
     std::vector<uint32_t> all(size_t(outputs * words));
     std::memcpy(all.data(), bits, all.size() * 4);
+    const uint32_t there = there_of_last();
+    for (size_t i = size_t(layer_.words) - 1; i < all.size(); i += size_t(layer_.words)) all[i] &= there;
     sums_.assign(size_t(layer_.taps * layer_.groups * padded), 0);
     for (int64_t o = 0; o < outputs; ++o)
         for (int64_t tap = 0; tap < layer_.taps; ++tap) {
@@ -131,6 +133,9 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     }
 }
 
+// The bits of a tap's last word that are inputs.
+uint32_t Product::there_of_last() const { return ~0u >> (32 * layer_.words - layer_.inputs); }
+
 // A flipped output has the complement of its weights: where c of n bits differed, n - c do.
 void Product::binarize_at(const float* thresholds, const float* high, std::vector<uint32_t>& weights) {
     if (layer_.groups > 1 && layer_.outputs % 32) throw std::invalid_argument("the groups have no whole words of outputs");
@@ -140,7 +145,7 @@ void Product::binarize_at(const float* thresholds, const float* high, std::vecto
         const float limit = float(layer_.taps * layer_.inputs + 1), smallest = std::ceil(thresholds[o]);
         thresholds_[o] = int32_t(smallest < limit ? std::max(smallest, -limit) : limit);  // nothing reaches NaN
         flipped_[o] = high[o] < 0;
-        for (size_t i = 0; flipped_[o] && i < words; ++i) weights[o * words + i] = ~weights[o * words + i];
+        for (size_t i = 0; flipped_[o] && i < words; ++i) weights[o * words + i] ^= (i + 1) % size_t(layer_.words) ? ~0u : there_of_last();
     }
 }
 
@@ -228,8 +233,8 @@ std::shared_ptr<const Product::Placed> Product::place(const std::vector<int64_t>
 // How many bits may differ at most for the bit of an output to be set: sum >= threshold.
 int32_t Product::most_differing(int32_t base, int64_t output) const {
     int64_t most = (int64_t(base) - thresholds_[size_t(output)]) >> 1;
-    if (flipped_[size_t(output)]) most = 32 * layer_.taps * layer_.words - most - 1;
-    return int32_t(std::max<int64_t>(-1, std::min(most, engine_->longest)));
+    if (flipped_[size_t(output)]) most = layer_.taps * layer_.inputs - most - 1;
+    return int32_t(std::min(most, engine_->longest));
 }
 
 void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const ParallelFor& parallel_for) {
@@ -245,7 +250,7 @@ void Product::run(const std::vector<int64_t>& in_sizes, Tensors t, const Paralle
         throw std::invalid_argument("the padded inputs are too large");
     static thread_local Lines<uint8_t> memory;
     const size_t need = size_t(t.batch * s.image_bytes + 64);
-    if (memory.size() < need) memory = {}, memory.resize(need);
+    if (memory.size() < need) Lines<uint8_t>().swap(memory), memory.resize(need);
     t.prepared = memory.data();
 
     const int64_t rows = s.padded[0] * s.padded[1], per_task = std::max<int64_t>(1, (1 << 17) / (1 + s.padded[2] * layer_.groups * layer_.words * 32));

@@ -69,6 +69,7 @@ class Product {
 
   private:
     void binarize_at(const float* thresholds, const float* high, std::vector<uint32_t>& weights);
+    uint32_t there_of_last() const;
     int32_t most_differing(int32_t base, int64_t output) const;
 
     struct Placed;  // sizes with the memory that they point to

@@ -139,6 +139,82 @@ def test_thresholds_on_and_beyond_the_ends_of_what_a_sum_can_be(limit: int) -> N
     assert bits[..., 0].unique().tolist() == [first + 2 * second]
 
 
+def test_bits_of_groups_of_whole_words_that_are_turned() -> None:
+    """Of one tap and of several, from floats and from bits; words of a group are counted in pairs, or one by one."""
+    for kernel, inputs, outputs in ((1, 128, 32), (1, 256, 96), (1, 64, 64), (3, 128, 32)):
+        window = Window((kernel, kernel), (1, 1), (1, 0, 1, 1), (1, 1), groups=3)
+        x, weight = signs(2, 3 * inputs, 30, 21), signs(3 * outputs, inputs, kernel, kernel, seed=2)
+        thresholds, high = torch.round(4 * floats(3 * outputs)), signs(3 * outputs, seed=6)
+        product = Product(packing.pack(weight), inputs, window, thresholds=thresholds, high=high)
+        sums = expected(x, weight, window)
+        wanted = torch.where(sums >= along_channels(thresholds, sums), 1.0, -1.0) * along_channels(high, sums)
+        assert torch.equal(product.bits(x), packing.pack(wanted))
+        assert torch.equal(product.bits(cpu.pack(x)), packing.pack(wanted))
+
+
+@pytest.mark.parametrize("inputs", [128, 33])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_rows_of_results_of_whole_panels_at_every_stride(stride: int, inputs: int) -> None:
+    window = Window((1, 3), (1, stride), (0, 1, 0, 1), (1, 1), groups=2)
+    x, weight = signs(2, 2 * inputs, 3, 47 * stride + 1), signs(140, inputs, 1, 3, seed=2)
+    sums = expected(x, weight, window)
+    assert sums.shape[-1] == 48
+    assert torch.equal(Product(packing.pack(weight), inputs, window).floats(x), sums)
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+@pytest.mark.parametrize("width", [16, 48, 47])  # one panel in a row, and three; none
+def test_floats_of_one_tap(axes: int, width: int) -> None:
+    window = Window((1,) * axes, (1,) * axes, (0,) * (2 * axes), (1,) * axes)
+    x, weight = signs(2, 128, *(3, width)[-axes:]), signs(70, 128, *window.kernel, seed=2)
+    product, sums = Product(packing.pack(weight), 128, window), expected(x, weight, window)
+    assert torch.equal(product.floats(x), sums)
+    assert torch.equal(product.floats(cpu.pack(x)), sums)
+
+
+def test_thresholds_of_the_largest_sums_at_the_border(engine: str) -> None:
+    window = Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
+    for weight in (torch.ones(1, 3616, 3, 3), -torch.ones(1, 3616, 3, 3)):
+        x = signs(1, 3616, 3, 3)
+        sums = expected(x, weight, window)
+        limits = torch.tensor([float("-inf"), float("inf"), -32544, 32544, 0, *sums.unique()])
+        for high in (torch.ones(len(limits)), -torch.ones(len(limits))):
+            bits = packing.pack(weight.expand(len(limits), -1, -1, -1))
+            product = Product(bits, 3616, window, thresholds=limits, high=high)
+            assert product.engine == engine
+            wanted = torch.where(sums >= along_channels(limits, sums), 1.0, -1.0) * along_channels(high, sums)
+            assert torch.equal(product.bits(x), packing.pack(wanted))
+
+
+@pytest.mark.parametrize("outputs", [1, 16, 30, 33, 70, 96])
+def test_rows_with_all_that_follows_their_sums(outputs: int) -> None:
+    x, weight = signs(37, 300), signs(outputs, 300, seed=2)
+    scale, shift, residual = floats(outputs), floats(outputs, seed=4), floats(37, outputs, seed=5)
+    product = Product(packing.pack(weight), 300, scale=scale, shift=shift, limits=(-1, 1.5))
+    wanted = ((x @ weight.T * scale + shift) + residual).clamp(-1, 1.5)
+    result, bits = product.floats_and_bits(x, residual=residual)
+    assert torch.equal(result, wanted)
+    assert torch.equal(bits, packing.pack(wanted)), "the bits beyond the channels are clear"
+
+
+def test_rows_of_groups() -> None:
+    x, weight = signs(5, 2 * 40), signs(6, 40, seed=2)
+    product = Product(packing.pack(weight), 40, Window(groups=2))
+    assert torch.equal(product.floats(x), torch.cat([x[:, :40] @ weight[:3].T, x[:, 40:] @ weight[3:].T], 1))
+
+
+def test_few_channels_in_many_taps_run_on_vectors(engine: str) -> None:
+    window = Window((32, 32), (32, 32), (0, 0, 0, 0), (1, 1))
+    x, weight = signs(1, 3, 64, 64), signs(33, 3, 32, 32, seed=2)
+    sums, high = expected(x, weight, window), signs(33, seed=6)
+    product = Product(packing.pack(weight), 3, window)
+    assert product.engine == engine
+    assert torch.equal(product.floats(x), sums)
+    product = Product(packing.pack(weight), 3, window, thresholds=torch.zeros(33), high=high)
+    wanted = torch.where(sums >= 0, 1.0, -1.0) * along_channels(high, sums)
+    assert torch.equal(product.bits(x), packing.pack(wanted))
+
+
 def test_signs_are_taken_of_floats_with_zero_as_plus_one() -> None:
     x = torch.tensor([[0.0, -0.0, 1e-30, -1e-30, float("nan"), float("inf"), -5.0]])
     assert packing.unpack(cpu.pack(x, rows=True), 7).tolist() == [[1, 1, 1, -1, -1, 1, -1]]
@@ -189,11 +265,23 @@ def test_bits_of_groups_that_fill_no_words_are_refused() -> None:
         product.floats_and_bits(x)
 
 
-def test_padding_of_weights_that_lean_to_one_side() -> None:
+def test_padding_of_weights_that_lean_to_one_side(engine: str) -> None:
     window = Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1))
     for weight in (torch.ones(2, 3640, 3, 3), -torch.ones(2, 3640, 3, 3)):
-        x = signs(1, 3640, 3, 3)
-        assert torch.equal(Product(packing.pack(weight), 3640, window).floats(x), expected(x, weight, window))
+        x, product = signs(1, 3640, 3, 3), Product(packing.pack(weight), 3640, window)
+        assert product.engine == engine
+        assert torch.equal(product.floats(x), expected(x, weight, window))
+
+
+def test_bits_beyond_the_channels_are_no_weights() -> None:
+    x, weight, high = signs(3, 33), signs(4, 33), torch.tensor([1.0, -1.0, 1.0, -1.0])
+    bits = packing.pack(weight)
+    more = bits.clone()
+    more[..., 4] |= 0b11111110
+    more[..., 5:] = 255
+    assert torch.equal(Product(more, 33).floats(x), x @ weight.T)
+    compared = [Product(each, 33, thresholds=torch.zeros(4), high=high).bits(x) for each in (bits, more)]
+    assert torch.equal(*compared)
 
 
 def test_nothing_reaches_a_threshold_that_is_no_number() -> None:
