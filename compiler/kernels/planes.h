@@ -41,6 +41,8 @@ void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, co
     const uint8_t* origin = t.prepared + image * sizes.image_bytes + block.group * layer.words * sizes.word_step;
     const int16_t* bases = sizes.panel_bases + (block.group * padded_outputs(layer.outputs) + block.first) * kPanel;
     const Panel all{image, index * kPanel, panels * kPanel, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
+    const int64_t channels = layer.groups * layer.outputs;
+    const bool far = t.batch * channels * sizes.pixels_out > kNear;
     alignas(64) int16_t columns[kBlock * kRun];
     for (int64_t first = 0; first < all.valid; first += kOutputs) {
         const auto count_some = [&](int64_t panel, auto some) {
@@ -48,6 +50,8 @@ void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, co
             const uint8_t* x[kSome];
             for (int i = 0; i < kSome; ++i) x[i] = origin + sizes.offsets[(index + panel + i) * kPanel];
             const uint32_t* weights = (const uint32_t*)block.weights + first;
+            for (int o = 0; far && o < kOutputs && first + o < all.valid; ++o)
+                for (int i = 0; i < kSome; ++i) fetch(t.y + (image * channels + all.channel + first + o) * sizes.pixels_out + (index + panel + i) * kPanel);
             count_planes<kSome, kOutputs>(weights, block.width, words, sizes.places, x, [&](int i, int o, __m512i counts) {
                 const __m256i base = sums_at(bases + sizes.panel_based[index + panel + i] + (first + o) * kPanel);
                 const __m256i differing = _mm512_cvtepi32_epi16(counts);
