@@ -1,6 +1,6 @@
 // What follows the counts of a tile, for x86-64 with AVX2: bits, floats in rows, or sums that become floats in columns.
-// The file that includes it has defined `Counts`, of how many bits of 32 outputs differ, with `put_bits`, `put_sums` and
-// `real_sums`, and `count_panel`, which gives an end the counts of a panel.
+// The file that includes it has defined `kWordBytes`, `Counts`, of how many bits of 32 outputs differ, with `put_bits`, `put_sums`
+// and `real_sums`, and `count_panel`, which gives an end the counts of a panel.
 #pragma once
 
 #include <cstring>

@@ -37,11 +37,10 @@ inline void count_planes(const uint32_t* weights, int64_t width, int64_t words, 
 void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image,
                     int64_t index, int64_t panels, const Block& block) {
     constexpr int kPanels = 2, kOutputs = 8;  // of a tile
-    const int64_t words = layer.taps * layer.words, left = layer.outputs - block.first;
+    const int64_t channels = layer.groups * layer.outputs, words = layer.taps * layer.words, left = layer.outputs - block.first;
     const uint8_t* origin = t.prepared + image * sizes.image_bytes + block.group * layer.words * sizes.word_step;
     const int16_t* bases = sizes.panel_bases + (block.group * padded_outputs(layer.outputs) + block.first) * kPanel;
     const Panel all{image, index * kPanel, panels * kPanel, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
-    const int64_t channels = layer.groups * layer.outputs;
     const bool far = t.batch * channels * sizes.pixels_out > kNear;
     alignas(64) int16_t columns[kBlock * kRun];
     for (int64_t first = 0; first < all.valid; first += kOutputs) {
@@ -63,7 +62,7 @@ void compute_planes(const Layer& layer, const Sizes& sizes, const Tensors& t, co
         for (; panel + kPanels <= panels; panel += kPanels) count_some(panel, std::integral_constant<int, kPanels>());
         for (; panel < panels; ++panel) count_some(panel, std::integral_constant<int, 1>());
     }
-    with_floats(e, t, [&](const auto& floats) { floats.write_columns(columns, all, sizes, layer.groups * layer.outputs); });
+    with_floats(e, t, [&](const auto& floats) { floats.write_columns(columns, all, sizes, channels); });
 }
 
 }  // namespace
