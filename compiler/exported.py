@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,16 @@ def readers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
                 for name in held.get(value, ()):
                     found.setdefault(name, node)
     return found
+
+
+def same_but_for_ones(dims: Sequence[int], shape: Sequence[int]) -> bool:
+    """Whether dimensions are those of a shape, whatever ones stand in front: those broadcast.
+
+    >>> same_but_for_ones([1, 8, 1], [8, 1]), same_but_for_ones([8], [8, 1])
+    (True, False)
+    """
+    front = len(dims) - len(shape)
+    return front >= 0 and [*dims[front:]] == [*shape] and {*dims[:front]} <= {1}
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:

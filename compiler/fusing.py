@@ -7,7 +7,6 @@ from product to product where nothing between reads floats. What is computed is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ import onnx
 from onnx import helper
 
 from frostline.compiler.bit_pooling import BitPooling, groups_of, pools_signs, takes_bits
-from frostline.compiler.exported import DOMAIN, attributes, compares, copied, reads, site_in
+from frostline.compiler.exported import DOMAIN, attributes, compares, copied, reads, same_but_for_ones, site_in
 from frostline.compiler.places import Places
 
 _PRODUCTS = {"BinaryConv": "Conv", "BinaryLinear": "Linear"}
@@ -196,7 +195,7 @@ class _Fusion:
         return all(
             name in self.places.held
             and len(self.places.held[name].dims) <= rank
-            and _without_ones(self.places.held[name].dims, len(wanted)) == wanted
+            and same_but_for_ones(self.places.held[name].dims, wanted)
             for name in names
         )
 
@@ -241,11 +240,3 @@ def _read(nodes: list[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto
 def _other(node: onnx.NodeProto, name: str) -> str:
     """The other operand of a sum or a product."""
     return str(node.input[1] if node.input[0] == name else node.input[0])
-
-
-def _without_ones(dims: Iterable[int], rank: int) -> list[int]:
-    """A shape without the ones in front that its broadcasting does not need."""
-    shape = list(dims)
-    while len(shape) > rank and shape[0] == 1:
-        shape = shape[1:]
-    return shape

@@ -27,11 +27,9 @@ inline void count_tile(const uint8_t* block, int64_t words, const int64_t* place
         for (int o = 0; o < O; ++o) weights[o] = kept(_mm512_load_si512(block + 4 * kVector * o));
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
-            int32_t inputs;
-            __builtin_memcpy(&inputs, x[begin + p] + places[word], 4);
-            const __m512i repeated = _mm512_set1_epi32(inputs);
+            const __m512i inputs = repeated(x[begin + p] + places[word]);
 #pragma GCC unroll 8
-            for (int o = 0; o < O; ++o) counts[p][o] = sum_in_place(counts[p][o], differing(weights[o], repeated));
+            for (int o = 0; o < O; ++o) counts[p][o] = sum_in_place(counts[p][o], differing(weights[o], inputs));
         }
     }
 #pragma GCC unroll 8

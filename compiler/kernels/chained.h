@@ -26,19 +26,13 @@ inline __m512i carries(__m512i odd, __m512i next, __m512i differ) {
 #endif
 }
 
-inline __m512i repeated(const uint8_t* from) {
-    int32_t word;
-    __builtin_memcpy(&word, from, 4);
-    return kept(_mm512_set1_epi32(word));
-}
-
 // Counts the carries of one pair, and leaves in `next` what is odd after it.
 template <int P, int O>
 inline __attribute__((always_inline)) void count_pair(const uint8_t* weights, const uint8_t* const* x, int64_t at, __m512i (&odd)[P][O],
                                                       __m512i (&next)[P][O], __m512i (&counts)[P][O]) {
     __m512i first[P], parity[P];
 #pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) first[p] = repeated(x[p] + at), parity[p] = repeated(x[p] + at + 4);
+    for (int p = 0; p < P; ++p) first[p] = kept(repeated(x[p] + at)), parity[p] = kept(repeated(x[p] + at + 4));
 #pragma GCC unroll 8
     for (int o = 0; o < O; ++o, weights += kPair * kVector) {
         const __m512i own_first = kept(_mm512_load_si512(weights)), own_parity = kept(_mm512_load_si512(weights + 4 * kVector));

@@ -26,6 +26,11 @@ inline __m512i kept(__m512i vector) {
 #endif
     return vector;
 }
+inline __m512i repeated(const uint8_t* from) {
+    int32_t word;
+    __builtin_memcpy(&word, from, 4);
+    return _mm512_set1_epi32(word);
+}
 inline __m512i differing(__m512i a, __m512i b) { return _mm512_popcnt_epi32(_mm512_xor_si512(a, b)); }
 
 // How many bits of 32 outputs differ.

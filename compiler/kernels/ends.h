@@ -1,6 +1,6 @@
 // What follows the counts of a tile, for x86-64 with AVX2: bits, floats in rows, or sums that become floats in columns.
-// The file that includes it has defined `kWordBytes`, `Counts`, of how many bits of 32 outputs differ, with `put_bits`, `put_sums`
-// and `real_sums`, and `count_panel`, which gives an end the counts of a panel.
+// The file that includes it has defined `Counts`, of how many bits of 32 outputs differ, with `put_bits`, `put_sums` and
+// `real_sums`, and `count_panel`, which gives an end the counts of a panel.
 #pragma once
 
 #include <cstring>
@@ -147,6 +147,15 @@ constexpr int64_t kNear = 1 << 18;
 // GCC drops a function that does nothing but `__builtin_prefetch`.
 inline void fetch(const float* line) { asm volatile("prefetcht0 %0" : : "m"(*line)); }
 
+inline bool is_far(const Layer& layer, const Sizes& sizes, const Tensors& t) {
+    return t.y && t.batch * layer.groups * layer.outputs * sizes.pixels_out > kNear;
+}
+
+// The same pixels of some outputs, from the first on.
+inline void fetch_columns(const float* column, int64_t outputs, const Sizes& sizes) {
+    for (int64_t o = 0; o < outputs; ++o, column += sizes.pixels_out) fetch(column);
+}
+
 // The results of a panel, or what is added to them, come into the cache while its sums are computed, which use no memory.
 void fetch_results(const float* results, const Panel& panel, const Layer& layer, const Sizes& sizes) {
     const int64_t channels = layer.groups * layer.outputs;
@@ -155,20 +164,30 @@ void fetch_results(const float* results, const Panel& panel, const Layer& layer,
         for (int64_t p = 0; p < panel.count; ++p, row += channels)
             for (int64_t o = 0; o < panel.valid; o += 16) fetch(row + o);
     } else {
-        const float* column = results + (panel.image * channels + panel.channel) * sizes.pixels_out + panel.pixel;
-        for (int64_t o = 0; o < panel.valid; ++o, column += sizes.pixels_out) fetch(column);
+        fetch_columns(results + (panel.image * channels + panel.channel) * sizes.pixels_out + panel.pixel, panel.valid, sizes);
     }
+}
+
+// Some pixels of an image, and the outputs of a block.
+inline Panel panel_of(const Layer& layer, const Block& block, int64_t image, int64_t pixel, int64_t count) {
+    const int64_t left = layer.outputs - block.first;
+    return {image, pixel, count, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
+}
+
+// Where an image begins for what a block reads.
+inline const uint8_t* origin_of(const Layer& layer, const Sizes& sizes, const Tensors& t, int64_t image, const Block& block) {
+    return t.prepared + image * sizes.image_bytes + block.group * layer.words * sizes.word_step;
 }
 
 void compute_panels(const Layer& layer, const Sizes& sizes, const Tensors& t, const Epilogue& e, int64_t image,
                     int64_t index, int64_t panels, const Block& block) {
     const int64_t channels = layer.groups * layer.outputs, begin = index * kPanel, there = sizes.pixels_out - begin;
-    const int64_t pixels = there < panels * kPanel ? there : panels * kPanel, left = layer.outputs - block.first;
+    const int64_t pixels = there < panels * kPanel ? there : panels * kPanel;
     const int64_t first = image * sizes.pixels_out + begin, words = words_of(channels);
-    const uint8_t* origin = t.prepared + image * sizes.image_bytes + block.group * layer.words * kWordBytes;
-    const bool far = t.y && t.batch * channels * sizes.pixels_out > kNear;
+    const uint8_t* origin = origin_of(layer, sizes, t, image, block);
+    const bool far = is_far(layer, sizes, t);
     const int32_t* own_bases = sizes.bases + block.group * padded_outputs(layer.outputs) + block.first;
-    Panel panel{image, begin, pixels, block.group * layer.outputs + block.first, left < block.width ? left : block.width, {}};
+    Panel panel = panel_of(layer, block, image, begin, pixels);
 
     const auto count_each = [&](const auto& end_at) {
         for (int64_t done = 0; done < pixels; done += kPanel) {

@@ -93,16 +93,22 @@ inline Reals real_sums(const Counts& counts, const int32_t* bases, int64_t first
     return sums_of(counts.at + first, bases + first);
 }
 
-// The weights of some words stay in the nearest cache for all pixels. Gives `end` the counts, 32 outputs at a time.
-template <int P, int O, typename End>
-void count_pixels(const uint8_t* block, int64_t width, int64_t words, const int64_t* places, const uint8_t* const* x,
-                  int64_t pixels, const End& end) {
-    alignas(64) uint16_t wide[kPanel * O * kVector] = {};
+// The weights of some words stay in the nearest cache for all pixels.
+template <int P, int O>
+void count_all(const uint8_t* block, int64_t words, const int64_t* places, const uint8_t* const* x, int64_t pixels, uint16_t* wide) {
     for (int64_t first = 0; first < words; first += kWordsOfBytes) {
         const int64_t some = words - first < kWordsOfBytes ? words - first : kWordsOfBytes;
         for (int64_t p = 0; p < pixels; p += P)
             count<P, O>(block + first * 8 * O * kVector, some, places + first, x + p, wide + p * O * kVector);
     }
+}
+
+// Gives `end` the counts, 32 outputs at a time.
+template <int P, int O, typename End>
+void count_pixels(const uint8_t* block, int64_t width, int64_t words, const int64_t* places, const uint8_t* const* x,
+                  int64_t pixels, const End& end) {
+    alignas(64) uint16_t wide[kPanel * O * kVector] = {};
+    count_all<P, O>(block, words, places, x, pixels, wide);
     for (int64_t p = 0; p < pixels; ++p)
         for (int64_t o = 0; o < width; o += 32) end(p, o, Counts{wide + p * O * kVector + o});
 }

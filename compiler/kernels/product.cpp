@@ -113,8 +113,7 @@ Product::Product(const uint8_t* bits, int64_t outputs, int64_t inputs, const Win
     weights_.resize(size_t(bytes));
     std::vector<uint32_t> all(size_t(outputs * words));
     std::memcpy(all.data(), bits, all.size() * 4);
-    const uint32_t there = there_of_last();
-    for (size_t i = size_t(layer_.words) - 1; i < all.size(); i += size_t(layer_.words)) all[i] &= there;
+    for (size_t i = size_t(layer_.words) - 1; i < all.size(); i += size_t(layer_.words)) all[i] &= there_of_last();
     sums_.assign(size_t(layer_.taps * layer_.groups * padded), 0);
     for (int64_t o = 0; o < outputs; ++o)
         for (int64_t tap = 0; tap < layer_.taps; ++tap) {

@@ -13,7 +13,7 @@ import math
 import onnx
 from onnx import helper, parser
 
-from frostline.compiler.exported import attributes, named, reads
+from frostline.compiler.exported import attributes, named, reads, same_but_for_ones
 from frostline.passes.lowering.functions import HEADER, KERNEL, WINDOW
 from frostline.schedules import SIGNS, ZERO_ONE, Levels
 
@@ -95,7 +95,7 @@ def join(model: onnx.ModelProto) -> None:
             continue
         (site,) = readers
         channels = [held[node.input[1]][0], *(1 for _ in attributes(node)["kernel_shape"])]
-        if site.op_type in _SITES and all(_is_one_each(held.get(name, []), channels) for name in site.input[1:]):
+        if site.op_type in _SITES and all(same_but_for_ones(held.get(name, []), channels) for name in site.input[1:]):
             gone[node.output[0]] = site
             node.op_type += site.op_type
             node.input.extend(site.input[1:])
@@ -116,8 +116,3 @@ def _gains(product: onnx.NodeProto) -> bool:
     wide = given["group"] == 1 or inputs >= _WIDE
     most = inputs * math.prod(given["kernel_shape"])
     return bool(wide and 4 * (most + 1) <= _EXACT)
-
-
-def _is_one_each(dims: list[int], channels: list[int]) -> bool:
-    """Whether a constant has one entry a channel, whatever ones stand in front."""
-    return dims[-len(channels) :] == channels and math.prod(dims) == channels[0]
